@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cluster_views: the cluster at a glance: how many of what, and a sentence for each thing to act on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pvc_api.node_views import is_report_stale
+from pvc_api.version import pvc_version
+from pvc_api.views import BrokenRecordView, ClusterStatus
+from pvc_api.vm_views import is_limit_violated
+from pvc_core.model import VmState
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+
+
+def status_of(snapshot: ClusterSnapshot, store: str, leader: str) -> ClusterStatus:
+    """Counts, the leader, and what is wrong. `store`: the session's state. `leader`: a node's name, "" when none."""
+    nodes = snapshot.nodes.values()
+    reports = [node.report.value for node in nodes if node.report]
+    return ClusterStatus(
+        version=pvc_version(),
+        store=store,
+        leader=leader,
+        nodes=dict(Counter(node.mode.value for node in nodes)),
+        liveness=dict(Counter(node.liveness for node in nodes)),
+        vms=dict(Counter(vm.value.state.value for vm in snapshot.vms.values())),
+        memory_total_mib=sum(report.memory_total_mib for report in reports),
+        memory_reserved_mib=sum(node.reserved.memory_mib for node in nodes),
+        vcpus_reserved=sum(node.reserved.vcpus for node in nodes),
+        cores=sum(report.cores for report in reports),
+        problems=tuple(_problems(snapshot, leader)),
+        broken=tuple(BrokenRecordView(key=b.key, problem=b.problem) for _, b in sorted(snapshot.broken.items())),
+    )
+
+
+def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
+    if not leader:
+        yield "no node is the leader: nothing is drained or recovered until one of the coordinators is"
+    for name in sorted(snapshot.nodes):
+        yield from (f"node {name} {problem}" for problem in _node_problems(snapshot.nodes[name], snapshot))
+    for stored in sorted(snapshot.vms.values(), key=lambda vm: vm.value.name):
+        record = stored.value
+        if record.state is VmState.FAILED:
+            yield f"VM {record.name} has failed: {record.reason}"
+        if record.held:
+            yield f"VM {record.name} is held until {record.home} is ready: {record.reason}"
+        if is_limit_violated(record):
+            yield f"VM {record.name} is on {record.node}, outside its limit ({', '.join(record.metadata.node_limit)})"
+        if record.node not in snapshot.nodes:
+            yield f"VM {record.name} is assigned to {record.node}, which is no node of this cluster"
+    yield from (broken.sentence() for _, broken in sorted(snapshot.broken.items()))
+    yield from _skew(snapshot)
+
+
+def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
+    """What is wrong with a node, without its name."""
+    if node.liveness == "lost":
+        yield "is lost: its daemon's session has ended"
+    elif node.liveness == "left":
+        yield "has left: its daemon was stopped, its guests run unsupervised"
+    elif is_report_stale(node, snapshot):
+        yield "does not report; it takes no new VMs"
+    elif node.report and not node.report.value.hypervisor_connected:
+        yield "has lost its hypervisor"
+    if node.report and node.report.value.unknown_domains:
+        yield f"runs domains that PVC does not know: {', '.join(sorted(node.report.value.unknown_domains.values()))}"
+    drain = node.record.value.drain
+    if drain and drain.stayed:
+        yield f"was drained, but {len(drain.stayed)} of its VMs could not be helped"
+
+
+def _skew(snapshot: ClusterSnapshot) -> Iterator[str]:
+    """Living daemons of different versions, or with different plugins."""
+    members = {name: node.member.value for name, node in sorted(snapshot.nodes.items()) if node.member}
+    versions = Counter(member.version for member in members.values())
+    if len(versions) > 1:
+        yield f"the nodes run different versions of PVC: {', '.join(sorted(versions))}"
+    everywhere = {plugin for member in members.values() for plugin in member.plugins}
+    for plugin in sorted(everywhere):
+        found = {name: member.plugins.get(plugin, "none") for name, member in members.items()}
+        if len(set(found.values())) > 1:
+            yield f"plugin {plugin} differs: {', '.join(f'{node} has {version}' for node, version in found.items())}"

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""documentation: what each method takes and answers, declared where it is implemented: checked and published.
+
+SpecTree reads the declarations, converts requests through `decoding` before a resource sees them, and makes the
+OpenAPI document of them. What it does not know is added here: problem+json, other media types, response headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar, cast
+
+import falcon
+import msgspec
+from spectree import SecurityScheme, SpecTree
+from spectree.model_adapter.msgspec_adapter import MsgspecModelAdapter
+from spectree.models import SecuritySchemeData, SecureType
+from spectree.plugins.falcon_plugin import FalconPlugin
+from spectree.response import Response
+
+from pvc_api.decoding import Body, Query, read
+from pvc_api.problems import PROBLEM_JSON, Problem
+from pvc_api.version import pvc_version
+
+F = TypeVar("F", bound=Callable[..., None])
+Tag = Literal["VMs", "Nodes", "Cluster", "Plugins", "Tokens", "Service"]
+
+SPEC_PATH = "/api/v1/openapi.json"
+ALWAYS = (400, 401, 403, 422, 500, 503)
+"""Problems that every method which needs a token may answer with."""
+
+
+class NoQuery(Query, frozen=True):
+    """Of methods without query parameters: any is refused."""
+
+
+class _Adapter(MsgspecModelAdapter):
+    """Converts strictly, and raises our own error, which becomes a problem like any other."""
+
+    def validate_obj(self, model: type[Any], value: Any) -> Any:
+        return read(model, value)
+
+
+class _Backend(FalconPlugin):
+    """Leaves the routes to us: no documentation pages that load scripts from elsewhere."""
+
+    def register_route(self, app: Any) -> None:
+        """Nothing: `resources.openapi` serves the document."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """An answer that is not JSON."""
+
+    content_type: str
+
+
+class _Answers(Response):  # type: ignore[misc, unused-ignore]
+    """A method's responses, with the media types and headers they really have."""
+
+    def __init__(self, media: dict[int, Media], headers: dict[str, str], **models: Any) -> None:
+        super().__init__(**models)
+        self._media = media
+        self._headers = headers
+
+    def generate_spec(self, naming_strategy: Any = None) -> dict[str, Any]:
+        """The `responses` object of the operation."""
+        responses: dict[str, Any] = super().generate_spec(naming_strategy)
+        for status, response in responses.items():
+            code = int(status)
+            content = response.get("content", {})
+            if code in self._media:
+                response["content"] = {self._media[code].content_type: {"schema": {"type": "string"}}}
+            elif code >= 400 and "application/json" in content:
+                response["content"] = {PROBLEM_JSON: content["application/json"]}
+            names = _ERROR_HEADERS.get(code, {}) if code >= 400 else self._headers
+            headers = {**_COMMON_HEADERS, **names}
+            response["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
+            }
+        return responses
+
+
+_COMMON_HEADERS = {"X-Request-Id": "The request's id, as in the server's log"}
+_ERROR_HEADERS = {
+    401: {"WWW-Authenticate": "How to authenticate"},
+    405: {"Allow": "The methods that are served"},
+    503: {"Retry-After": "Seconds after which to try again"},
+}
+ETAG = {"ETag": "The record's version, for If-Match"}
+
+spec = SpecTree(
+    backend=_Backend,
+    model_adapter=_Adapter(),
+    naming_strategy=lambda model: str(model.__name__),
+    nested_naming_strategy=lambda _parent, child: child,
+    validation_error_model=Problem,
+    page_templates={},
+    title="PVC",
+    description="A plugin-based cluster manager for libvirt/KVM virtual machines.",
+    security_schemes=[
+        SecurityScheme(
+            name="bearer",
+            data=SecuritySchemeData(type=SecureType.HTTP, scheme="bearer", description="A token of `pvc token create`"),
+        )
+    ],
+    security=[{"bearer": []}],
+)
+
+
+def documented(
+    tag: Tag,
+    answers: dict[int, type[msgspec.Struct] | Media],
+    *,
+    problems: tuple[int, ...] = (),
+    body: type[Body] | None = None,
+    query: type[Query] = NoQuery,
+    headers: dict[str, str] | None = None,
+    public: bool = False,
+) -> Callable[[F], F]:
+    """Declare a method of a resource. Its docstring is the documentation.
+
+    answers: successful ones by status. problems: further than `ALWAYS`. The converted body and query string stand
+    in `req.context.json` and `req.context.query`.
+    """
+    models: dict[str, Any] = {}
+    media: dict[int, Media] = {}
+    bodies = (411, 413, 415) if body else ()
+    for status in sorted({*problems, *bodies, *(() if public else ALWAYS)} - set(answers)):
+        models[f"HTTP_{status}"] = Problem
+    for status, answer in answers.items():
+        if isinstance(answer, Media):
+            media[status] = answer
+        models[f"HTTP_{status}"] = None if isinstance(answer, Media) else answer
+    validate = spec.validate(
+        json=body,
+        query=query,
+        resp=_Answers(media, headers or {}, **models),
+        tags=[tag],
+        security=[{}] if public else None,
+        validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,
+    )
+    return cast("Callable[[F], F]", validate)
+
+
+def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of an application that has all its routes."""
+    spec.register(app)
+    document: dict[str, Any] = spec.spec
+    document["info"]["version"] = pvc_version()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["operationId"] = f"{method}{path.removeprefix('/api/v1').translate(_ID_CHARACTERS)}"
+            if "requestBody" not in operation:
+                continue
+            operation["requestBody"]["required"] = True
+    schemas = document["components"]["schemas"]
+    for name in [name for name, schema in schemas.items() if name.endswith("Query")]:
+        del schemas[name]
+    return document
+
+
+_ID_CHARACTERS = str.maketrans({"/": "_", "{": "", "}": "", "-": "_", ".": "_"})

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""middleware: what happens around every request: an id, its size, who asks, and the lines it leaves in the log.
+
+One canonical line per request, and an audit line for each that changes something, both with the token's name.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import falcon
+
+from pvc_api.authentication import NOBODY, Authenticator, Identity, authorise
+from pvc_api.media import check_body_size
+from pvc_api.services import Log
+from pvc_core.ports import Clock
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestLog:
+    """Names the request and logs what became of it."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Before anything else: later steps and error handlers rely on what is set here."""
+        wanted = req.get_header("X-Request-Id") or ""
+        req.context.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(8)
+        req.context.log = self._log.bind(request_id=req.context.request_id)
+        req.context.started_s = self._clock.monotonic_s()
+        req.context.identity = NOBODY
+        req.context.problem_code = ""
+        req.context.outcome = ""
+        resp.set_header("X-Request-Id", req.context.request_id)
+        resp.set_header("Cache-Control", "no-store")
+        check_body_size(req)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        """After everything else, errors included."""
+        identity: Identity = req.context.identity
+        fields = {
+            "method": req.method,
+            "path": req.path,
+            "status": resp.status_code,
+            "token": identity.name,
+            **({"code": req.context.problem_code} if req.context.problem_code else {}),
+        }
+        duration_ms = round((self._clock.monotonic_s() - req.context.started_s) * 1000, 1)
+        req.context.log.info("request", duration_ms=duration_ms, remote=req.remote_addr, **fields)
+        if req.method not in READING:
+            req.context.log.info("audit", role=identity.role, outcome=req.context.outcome, **fields)
+
+
+class Authentication:
+    """Lets a request through to its resource only with a role that may use the method."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, object]
+    ) -> None:
+        """Before the method is called, once the route is known."""
+        req.context.identity = authorise(resource, req.method, self._authenticator, req.auth)

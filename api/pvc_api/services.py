@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""services: what the API's resources are built from; a composition root (`wsgi`) fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from pvc_api.authentication import Authenticator
+from pvc_api.tokens import TokenBook
+from pvc_api.waiting import Waiter
+from pvc_core.cluster_view import ClusterView
+from pvc_core.commands import Commands
+from pvc_core.ports import ClusterStore, Clock
+from pvc_core.registry import Registry
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+@dataclass(frozen=True)
+class Services:
+    """One cluster as seen from one process."""
+
+    commands: Commands
+    view: ClusterView
+    store: ClusterStore
+    registry: Registry
+    authenticator: Authenticator
+    tokens: TokenBook
+    waiter: Waiter
+    clock: Clock
+    log: Log

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""views: what the API shows of VMs, nodes and the cluster, as typed answers.
+
+A view is made for a reader: metadata stands beside the record's own fields, and what can be computed from the
+snapshot (a violated limit, a migration's progress, what a drain waits for) is computed here once, not by every client.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from pvc_core.model import MigrationMethod, NodeMode
+from pvc_core.placement import Decision
+
+ShownVmState = Literal[
+    "stopped",
+    "starting",
+    "running",
+    "shutting-down",
+    "restarting",
+    "migrating",
+    "failed",
+    "disabled",
+    "broken",
+]
+"""A VM's state, or `broken` when its record does not parse."""
+
+Liveness = Literal["alive", "left", "lost"]
+
+Version = Annotated[int, msgspec.Meta(description="The record's version, as in ETag and If-Match; -1 when unknown")]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The root of everything the API answers with."""
+
+
+class VmView(Answer, frozen=True, kw_only=True, gc=False):
+    """One VM: its record, its metadata, and what follows from them."""
+
+    uuid: str
+    name: str
+    state: ShownVmState
+    node: str = ""
+    home: str = ""
+    target: str = ""
+    memory_mib: int = 0
+    vcpus: int = 0
+    held: bool = False
+    permanent: bool = False
+    cancelling: bool = False
+    reason: str = ""
+    changed_at: str = ""
+    transition: int = 0
+    version: Version = -1
+    node_limit: tuple[str, ...] = ()
+    node_selector: str = ""
+    node_autostart: bool = False
+    migration_method: MigrationMethod = "none"
+    max_downtime_ms: int = 0
+    recovery_policy: str = ""
+    priority: int = 0
+    shutdown_timeout_s: int | None = None
+    tags: tuple[str, ...] = ()
+    profile: str = ""
+    limit_violated: bool = False
+    progress_pct: Percent | None = None
+    problem: str = ""
+
+
+class VmList(Answer, frozen=True, kw_only=True):
+    """VMs by name. `total` counts those that match the filters, also beyond `limit`."""
+
+    vms: tuple[VmView, ...]
+    total: int
+
+
+class VmOutcome(Answer, frozen=True, kw_only=True):
+    """What a command on a VM did. `watch` is the URL that tells when a long one is done; empty when it is."""
+
+    vm: VmView
+    changed: bool
+    reason: str
+    watch: str = ""
+    decision: Decision | None = None
+
+
+class VmStateView(Answer, frozen=True, kw_only=True):
+    """A VM and whether it has come to rest: nothing is under way that would change its state."""
+
+    vm: VmView
+    settled: bool
+
+
+class VmPlaceView(Answer, frozen=True, kw_only=True):
+    """Where a VM is, where it belongs and where it is going to."""
+
+    vm: str
+    uuid: str
+    node: str
+    home: str
+    target: str
+    node_limit: tuple[str, ...]
+    limit_violated: bool
+    progress_pct: Percent | None
+
+
+class MovingVm(Answer, frozen=True, kw_only=True):
+    """A VM that a drain is busy with: on its way to `target`, shutting down to be held, or starting."""
+
+    vm: str
+    state: ShownVmState
+    target: str
+    progress_pct: Percent | None = None
+
+
+class WaitingVm(Answer, frozen=True, kw_only=True):
+    """A VM that a drain has not helped yet, and what it waits for; or that it could not help, and why."""
+
+    vm: str
+    reason: str
+
+
+class DrainView(Answer, frozen=True, kw_only=True):
+    """How far a flush or ready is: `remaining` of `total` VMs are still to be helped."""
+
+    total: int
+    remaining: int
+    moving: tuple[MovingVm, ...] = ()
+    waiting: tuple[WaitingVm, ...] = ()
+    stayed: tuple[WaitingVm, ...] = ()
+    started_at: str = ""
+    finished_at: str = ""
+
+
+class NodeView(Answer, frozen=True, kw_only=True):
+    """One node: what is wanted of it, what it last reported and what is reserved on it."""
+
+    name: str
+    mode: NodeMode
+    liveness: Liveness
+    coordinator: bool
+    maintenance: bool
+    fenced: bool
+    labels: dict[str, str]
+    address: str
+    reason: str
+    changed_at: str
+    version: Version
+    memory_total_mib: int
+    memory_available_mib: int
+    memory_reserved_mib: int
+    vcpus_reserved: int
+    cores: int
+    load_1m: float
+    vms: Annotated[int, msgspec.Meta(description="How many VMs are assigned to it")]
+    hypervisor: str
+    hypervisor_version: str
+    hypervisor_connected: bool
+    report_stale: bool
+    daemon_version: str
+    drain: DrainView | None = None
+    unknown_domains: Annotated[
+        dict[str, str], msgspec.Meta(description="Domains that run there and that PVC does not own: UUID to name")
+    ] = {}
+
+
+class NodeList(Answer, frozen=True, kw_only=True):
+    """All nodes by name."""
+
+    nodes: tuple[NodeView, ...]
+
+
+class NodeOutcome(Answer, frozen=True, kw_only=True):
+    """What a command on a node did. `watch` is the URL that tells when it is done; empty when it is."""
+
+    node: NodeView
+    changed: bool
+    reason: str
+    watch: str = ""
+
+
+class NodeModeView(Answer, frozen=True, kw_only=True):
+    """A node and whether it has come to rest: no flush or ready is under way."""
+
+    node: NodeView
+    settled: bool
+
+
+class BrokenRecordView(Answer, frozen=True, kw_only=True):
+    """A record that does not parse. It is left alone."""
+
+    key: str
+    problem: str
+
+
+class ClusterStatus(Answer, frozen=True, kw_only=True):
+    """The cluster at a glance. `problems` are sentences an operator should act on."""
+
+    version: str
+    store: str
+    leader: str
+    nodes: dict[str, int]
+    liveness: dict[str, int]
+    vms: dict[str, int]
+    memory_total_mib: int
+    memory_reserved_mib: int
+    vcpus_reserved: int
+    cores: int
+    problems: tuple[str, ...]
+    broken: tuple[BrokenRecordView, ...]

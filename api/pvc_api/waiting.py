@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""waiting: hold an answer until the cluster has done what was asked, for a bounded time, and say what "done" is.
+
+A VM or node is settled when nothing is under way that will change it by itself. A reader that asks another API
+worker than the one that took the command names the version it has seen (`since`): a copy of the cluster that is
+still behind it is not taken for the result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+from pvc_core.cluster_view import ClusterView
+from pvc_core.model import NodeMode, VmState
+from pvc_core.ports import Clock
+from pvc_core.snapshot import ClusterSnapshot
+
+MAX_WAIT_S = 60
+SLICE_S = 0.25
+"""How long a held answer may go on after the server was asked to stop."""
+
+SETTLED_STATES = frozenset({VmState.STOPPED, VmState.RUNNING, VmState.FAILED, VmState.DISABLED})
+SETTLED_MODES = frozenset({NodeMode.READY, NodeMode.FLUSHED})
+
+WaitSeconds = Annotated[
+    float,
+    msgspec.Meta(ge=0, le=MAX_WAIT_S, description="Hold the answer until it is done, at most this many seconds"),
+]
+SinceVersion = Annotated[
+    int, msgspec.Meta(ge=-1, description="The version of the record from which on it counts; from a `watch` URL")
+]
+
+Predicate = Callable[[ClusterSnapshot], bool]
+
+
+class Waiter:
+    """Holds answers. A bounded number at a time, so that some threads are always free for everybody else."""
+
+    def __init__(self, view: ClusterView, clock: Clock, slots: int) -> None:
+        self._view = view
+        self._clock = clock
+        self._slots = threading.BoundedSemaphore(max(1, slots))
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End all waiting now, and from now on. Safe in a signal handler."""
+        self._stopping.set()
+
+    def wait(self, done: Predicate, timeout_s: float) -> bool:
+        """Whether it is done within the time; asked at once when too many are waiting already.
+
+        Raises `StoreUnavailable` when the store goes away meanwhile.
+        """
+        if done(self._view.snapshot()):
+            return True
+        if timeout_s <= 0 or not self._slots.acquire(blocking=False):
+            return False
+        try:
+            return self._wait(done, self._clock.monotonic_s() + timeout_s)
+        finally:
+            self._slots.release()
+
+    def _wait(self, done: Predicate, deadline_s: float) -> bool:
+        while not self._stopping.is_set():
+            left_s = deadline_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            if self._view.wait_for(done, min(left_s, SLICE_S)):
+                return True
+        return False
+
+
+def vm_settled(uuid: str, since: int) -> Predicate:
+    """The VM has come to rest, or it is gone after it had been there."""
+    seen = False
+
+    def done(snapshot: ClusterSnapshot) -> bool:
+        nonlocal seen
+        stored = snapshot.vms.get(uuid)
+        if stored is None:
+            return seen
+        seen = True
+        return is_vm_settled(snapshot, uuid, since)
+
+    return done
+
+
+def is_vm_settled(snapshot: ClusterSnapshot, uuid: str, since: int) -> bool:
+    """Whether the VM is at rest in a version not older than `since`."""
+    stored = snapshot.vms.get(uuid)
+    return stored is not None and stored.version >= since and stored.value.state in SETTLED_STATES
+
+
+def node_settled(name: str, since: int) -> Predicate:
+    """No flush or ready of the node is under way, in a version not older than `since`."""
+
+    def done(snapshot: ClusterSnapshot) -> bool:
+        node = snapshot.nodes.get(name)
+        return node is not None and node.record.version >= since and node.mode in SETTLED_MODES
+
+    return done

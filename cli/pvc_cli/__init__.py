@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pvc command. It speaks to the API only."""

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""client: the API as the commands see it: a path and a body in, a document out, problems as errors.
+
+The same client speaks HTTPS to a connection and, on a cluster node, WSGI to the application in this process. What
+is asked for is never repeated after a failure: only the person knows whether a second `restart` is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from pvc_cli.connections import Connection
+from pvc_cli.problems import ApiProblem, ApiUnreachable, NoConnection
+from pvc_core.errors import InvalidInput, PluginError
+
+if TYPE_CHECKING:
+    import httpx
+
+PREFIX = "/api/v1"
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
+"""For the API's own work; the time it was asked to hold the answer comes on top."""
+MAX_HOLD_S = 60
+"""The longest the API holds one answer (`?wait=`)."""
+
+_TOKEN_HINT = (
+    "an administrator makes one with `pvc token create NAME` on a cluster node; give it in PVC_API_TOKEN or with "
+    "`pvc connection add`"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API said: its JSON document, or text; 202 means that it goes on."""
+
+    status: int
+    document: Any
+    etag: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        return self.status != 202
+
+
+@dataclass
+class Api:
+    """One open way to the API. `where` names it in errors."""
+
+    http: httpx.Client
+    where: str
+    on_close: Callable[[], None] = field(default=lambda: None)
+    patience_s: float = ANSWER_TIMEOUT_S
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections and, in-process, the store's session."""
+        self.http.close()
+        self.on_close()
+
+    def get(self, *path: str, wait_s: float = 0, **parameters: str) -> Any:
+        """The document at a path."""
+        return self.request("GET", *path, wait_s=wait_s, parameters=parameters).document
+
+    def get_url(self, url: str, wait_s: float = 0) -> Any:
+        """The document at a `watch` URL that the API gave; only its path and query count, so the token stays here."""
+        parts = urlsplit(url)
+        path = [unquote(part) for part in parts.path.removeprefix(PREFIX).split("/") if part]
+        return self.request("GET", *path, wait_s=wait_s, parameters=dict(parse_qsl(parts.query))).document
+
+    def post(self, *path: str, body: Mapping[str, object], wait_s: float = 0) -> Answer:
+        """Ask for something; the answer holds the view and the reason."""
+        return self.request("POST", *path, body=body, wait_s=wait_s)
+
+    def request(
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, object] | None = None,
+        wait_s: float = 0,
+        parameters: Mapping[str, str] | None = None,
+        if_match: str = "",
+    ) -> Answer:
+        """One request. `path` is quoted part by part, so that a name with a slash or a space stays one part."""
+        import httpx
+
+        query = dict(parameters or {})
+        if wait_s:
+            query["wait"] = f"{min(wait_s, MAX_HOLD_S):g}"
+        try:
+            response = self.http.request(
+                method,
+                PREFIX + "".join(f"/{quote(part, safe='')}" for part in path),
+                params=query,
+                json=body,
+                headers={"If-Match": if_match} if if_match else {},
+                timeout=self._timeout(wait_s),
+            )
+        except httpx.TimeoutException as error:
+            raise ApiUnreachable(self.where, "no answer in time") from error
+        except httpx.HTTPError as error:
+            raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
+        return self._answer(response)
+
+    def _timeout(self, wait_s: float) -> httpx.Timeout:
+        import httpx
+
+        hold_s = min(wait_s, MAX_HOLD_S)
+        return httpx.Timeout(self.patience_s + hold_s, connect=min(CONNECT_TIMEOUT_S, self.patience_s))
+
+    def _answer(self, response: httpx.Response) -> Answer:
+        if not response.is_success:
+            raise _problem(response)
+        kind = response.headers.get("content-type", "")
+        if response.status_code == 204 or not response.content:
+            document: Any = {}
+        elif "json" in kind:
+            document = _json(response, self.where)
+        elif "html" in kind:
+            raise ApiUnreachable(self.where, "a web page answered, not PVC's API")
+        else:
+            document = response.text
+        return Answer(response.status_code, document, response.headers.get("etag", ""))
+
+
+def open_remote(connection: Connection, patience_s: float = ANSWER_TIMEOUT_S) -> Api:
+    """The API at a connection's URL. Raises `InvalidInput` when its CA file cannot be used."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
+    http = httpx.Client(
+        base_url=connection.url,
+        headers=headers,
+        verify=_trust(connection),
+        trust_env=not connection.is_loopback,  # no proxy of the environment stands between this machine and itself
+    )
+    return Api(http, connection.url, patience_s=patience_s)
+
+
+def open_local(environment: Mapping[str, str]) -> Api:
+    """This machine's own application, found by entry point. Raises `NoConnection` without a configuration."""
+    from importlib.metadata import entry_points
+
+    import httpx
+
+    from pvc_core.configuration import configuration_path
+
+    path = configuration_path(environment.get("PVC_CONFIG") or None)
+    if not os.access(path, os.R_OK):
+        raise NoConnection(str(path))
+    found = list(entry_points(group="pvc.applications", name="api"))
+    if len(found) != 1:
+        raise PluginError("pvc.applications", f"{len(found)} distributions provide the application `api`, not one")
+    application, close = found[0].load()(str(path))
+    http = httpx.Client(transport=httpx.WSGITransport(application), base_url="http://localhost")
+    return Api(http, f"this machine ({path})", close)
+
+
+def _trust(connection: Connection) -> Any:
+    """What httpx verifies certificates with; only an HTTPS connection pays for loading it."""
+    if not connection.url.startswith("https:"):
+        return False
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=connection.ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput("ca", f"is not a usable file of certificates: {error}", connection.ca) from error
+
+
+def _json(response: httpx.Response, where: str) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise ApiUnreachable(where, "the answer is not JSON") from error
+
+
+def _problem(response: httpx.Response) -> ApiProblem:
+    """The error that a response outside 2xx describes, also when a proxy wrote it."""
+    document: Any = None
+    if "json" in response.headers.get("content-type", ""):
+        document = _json(response, str(response.url))
+    if not isinstance(document, dict):
+        document = {}
+    status = response.status_code
+    detail = str(document.get("detail") or document.get("title") or "")
+    if not detail:
+        detail = f"{response.request.method} {response.request.url.path} was answered with HTTP status {status}"
+    hint = _TOKEN_HINT if status == 401 else ""
+    return ApiProblem(status, str(document.get("code") or f"http_{status}"), detail, document, hint)

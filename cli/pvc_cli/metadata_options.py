@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""metadata_options: the options that say how PVC treats a VM, the same on `define` and on `meta`.
+
+Only what was given is sent, so that `meta` changes nothing else and `define` leaves the rest to the cluster's
+defaults. Ranges and names are checked by the API, which knows the cluster and names what it would accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from pvc_cli.references import NodeReference
+from pvc_cli.session import F
+
+MIGRATION_METHODS = ("live", "shutdown", "none")
+
+
+class SecondsOrDefault(click.ParamType):
+    """A number of seconds, or `default` for the cluster's own setting (None)."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "default":
+            return "default"
+        converted: int = click.INT.convert(value, param, ctx)
+        return converted
+
+
+def metadata_options(command: F) -> F:
+    """All options that set metadata. The command collects them with `metadata_patch`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def metadata_patch(options: dict[str, Any]) -> dict[str, object]:
+    """The fields that were given, as the API takes them."""
+    patch = {name: value for name, value in options.items() if value is not None and value != ()}
+    for name in ("node_limit", "tags"):
+        if name in patch:
+            patch[name] = names_in(patch[name])
+    if patch.get("shutdown_timeout_s") == "default":
+        patch["shutdown_timeout_s"] = None
+    return patch
+
+
+def names_in(values: Iterable[str]) -> list[str]:
+    """Names from repeated, comma-separated options, spaces allowed, each once; an empty one adds none."""
+    return list(dict.fromkeys(name for value in values for name in value.replace(",", " ").split()))
+
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "-l",
+        "--node-limit",
+        metavar="NODES",
+        multiple=True,
+        type=NodeReference(),
+        help="Nodes it may ever run on, comma-separated or repeated; \"\" allows any.  [default: any]",
+    ),
+    click.option(
+        "-s",
+        "--node-selector",
+        metavar="SELECTOR",
+        help="How its node is chosen: mem, memprov, load, vcpus, vms or a plugin's; "
+        '"" leaves it to the cluster.  [default: the cluster\'s]',
+    ),
+    click.option(
+        "-a/-A",
+        "--node-autostart/--no-node-autostart",
+        default=None,
+        help="Start it whenever its home becomes ready, unless it is disabled.  [default: no-node-autostart]",
+    ),
+    click.option(
+        "--migration-method",
+        type=click.Choice(MIGRATION_METHODS),
+        help="How it leaves a node: live, by shutdown, or live and by shutdown if that fails (none).  [default: none]",
+    ),
+    click.option(
+        "--max-downtime-ms",
+        metavar="MS",
+        type=int,
+        help="Longest pause of the guest at the end of a live migration, 1 to 60000 ms.  [default: 300]",
+    ),
+    click.option(
+        "--recovery-policy",
+        metavar="POLICY",
+        help="What happens to it when its node is drained without another place, or dies.  [default: restart]",
+    ),
+    click.option(
+        "--priority", metavar="N", type=int, help="Higher goes first in a drain, -1000 to 1000.  [default: 0]"
+    ),
+    click.option(
+        "--shutdown-timeout-s",
+        metavar="SECONDS",
+        type=SecondsOrDefault(),
+        help="How long the guest may take to power off before it is terminated, 0 to 86400 s, or `default`.  "
+        "[default: the cluster's]",
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        metavar="TAG",
+        multiple=True,
+        help="A tag of its own; repeat it for several. Replaces all tags; \"\" removes them.  [default: none]",
+    ),
+    click.option("--profile", metavar="NAME", help="The profile it was made from, for people.  [default: none]"),
+]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""references: how a person names a VM, a node or a connection on the command line, and how TAB completes them.
+
+A VM is named by its name, its UUID or the first digits of its UUID. Completion asks the cluster with little
+patience and offers nothing when it gets no answer: a TAB must never hang or print an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from pvc_cli.connections import LOCAL, connections_path, load_connections
+from pvc_cli.session import Session
+from pvc_core.errors import InvalidInput, PvcError
+
+COMPLETION_TIMEOUT_S = 1.0
+SHORT_UUID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,34}")
+"""At least four digits: fewer would be too easily the wrong VM."""
+
+
+def resolve_vm(session: Session, reference: str) -> str:
+    """The reference the API understands: a name or whole UUID as given, the UUID for the first digits of one.
+
+    Only what reads as the beginning of a UUID costs a request. Raises `InvalidInput` when several VMs begin so.
+    """
+    if not SHORT_UUID.fullmatch(reference):
+        return reference
+    vms = session.api.get("vm")["vms"]
+    if any(vm.get("name") == reference for vm in vms):
+        return reference
+    found = [vm for vm in vms if str(vm["uuid"]).startswith(reference.lower())]
+    if len(found) > 1:
+        several = tuple(f"{vm['uuid']} ({vm.get('name') or 'broken'})" for vm in found)
+        raise InvalidInput("vm", "several UUIDs begin like this", reference, several)
+    return str(found[0]["uuid"]) if found else reference
+
+
+class _Completed(click.ParamType):
+    """Text that completes to names that a request finds."""
+
+    kind = ""
+
+    def names(self, session: Session) -> Iterable[str]:
+        """The names that exist."""
+        raise NotImplementedError
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        session = Session(connection=str(ctx.find_root().params.get("connection") or ""), patience_s=COMPLETION_TIMEOUT_S)
+        try:
+            names = list(self.names(session))
+        except PvcError:
+            return []  # no cluster, no token, no answer in time: a TAB offers nothing and stays silent
+        finally:
+            session.close()
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+class VmReference(_Completed):
+    """A VM's name, UUID or the first digits of its UUID."""
+
+    name = "vm"
+
+    def names(self, session: Session) -> Iterable[str]:
+        return [str(vm["name"]) for vm in session.api.get("vm")["vms"] if vm.get("name")]
+
+
+class NodeReference(_Completed):
+    """A node's name."""
+
+    name = "node"
+
+    def names(self, session: Session) -> Iterable[str]:
+        return [str(node["name"]) for node in session.api.get("node")["nodes"]]
+
+
+class ConnectionReference(_Completed):
+    """A connection's name."""
+
+    name = "connection"
+
+    def names(self, session: Session) -> Iterable[str]:
+        return [LOCAL, *load_connections(connections_path(session.environment)).by_name]
+
+
+def vm_argument(command: Any) -> Any:
+    """The argument VM."""
+    return click.argument("vm", type=VmReference(), metavar="VM")(command)
+
+
+def node_argument(command: Any) -> Any:
+    """The argument NODE."""
+    return click.argument("node", type=NodeReference(), metavar="NODE")(command)

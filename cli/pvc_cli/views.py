@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""views: the fields of the API's answers that the commands read; a test compares them with what the API sends.
+
+Plain dictionaries at run time: an answer is shown as it came, fields this version does not know included.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class VmView(TypedDict):
+    """One VM: its record, its metadata, and what follows from them."""
+
+    uuid: str
+    name: str
+    state: str
+    node: str
+    home: str
+    target: str
+    memory_mib: int
+    vcpus: int
+    held: bool
+    cancelling: bool
+    reason: str
+    changed_at: str
+    transition: int
+    node_limit: list[str]
+    node_selector: str
+    node_autostart: bool
+    migration_method: str
+    max_downtime_ms: int
+    recovery_policy: str
+    priority: int
+    shutdown_timeout_s: int | None
+    tags: list[str]
+    profile: str
+    limit_violated: bool
+    progress_pct: int | None
+    problem: str
+
+
+METADATA_FIELDS = (
+    "node_limit",
+    "node_selector",
+    "node_autostart",
+    "migration_method",
+    "max_downtime_ms",
+    "recovery_policy",
+    "priority",
+    "shutdown_timeout_s",
+    "tags",
+    "profile",
+)
+"""The fields of a VM that `define` and `meta` set."""
+
+
+class MovingVm(TypedDict):
+    """A VM that a drain is busy with."""
+
+    vm: str
+    state: str
+    target: str
+    progress_pct: int | None
+
+
+class WaitingVm(TypedDict):
+    """A VM that a drain has not helped yet, or could not help."""
+
+    vm: str
+    reason: str
+
+
+class DrainView(TypedDict):
+    """How far a flush or ready is."""
+
+    total: int
+    remaining: int
+    moving: list[MovingVm]
+    waiting: list[WaitingVm]
+    stayed: list[WaitingVm]
+    started_at: str
+    finished_at: str
+
+
+class NodeView(TypedDict):
+    """One node: what is wanted of it, what it last reported and what is reserved on it."""
+
+    name: str
+    mode: str
+    liveness: str
+    coordinator: bool
+    maintenance: bool
+    fenced: bool
+    labels: dict[str, str]
+    address: str
+    reason: str
+    changed_at: str
+    memory_total_mib: int
+    memory_available_mib: int
+    memory_reserved_mib: int
+    vcpus_reserved: int
+    cores: int
+    load_1m: float
+    vms: int
+    hypervisor: str
+    hypervisor_version: str
+    hypervisor_connected: bool
+    report_stale: bool
+    daemon_version: str
+    drain: DrainView | None
+    unknown_domains: dict[str, str]
+
+
+class Ranked(TypedDict):
+    """A candidate in a placement."""
+
+    node: str
+
+
+class Rejection(TypedDict):
+    """Why a node may not take a VM, and which filter says so."""
+
+    node: str
+    reason: str
+    plugin: str

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vm_show: look at VMs: all of them in a table, or one with everything that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import click
+
+from pvc_cli.metadata_options import names_in
+from pvc_cli.output import emit, table
+from pvc_cli.references import NodeReference, resolve_vm, vm_argument
+from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.views import METADATA_FIELDS, VmView
+from pvc_cli.vm_definition import metadata_value
+from pvc_cli.words import NOTHING, STATE_COLOURS, listed, memory, name_of, vm_notes, yes_no
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@click.command("list")
+@click.argument("name_glob", metavar="[NAME-GLOB]", required=False, default="*")
+@click.option("--node", "nodes", metavar="NODE", multiple=True, type=NodeReference(), help="Only VMs on this node; repeatable.  [default: all]")
+@click.option("--state", "states", multiple=True, type=click.Choice(list(STATE_COLOURS)), help="Only VMs in this state; repeatable.  [default: all]")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only VMs with this tag; repeatable, all must be there.  [default: all]")
+@click.option("--limit-violated", is_flag=True, help="Only VMs on a node outside their limit.")
+@output_option
+@pass_session
+def list_(
+    session: Session, name_glob: str, nodes: tuple[str, ...], states: tuple[str, ...], tags: tuple[str, ...], limit_violated: bool
+) -> None:
+    """List VMs, all or those whose name matches NAME-GLOB, such as 'web*'.
+
+    HOME is shown where it differs from NODE. NOTE says what is unusual: held, outside limit, broken record, or where
+    a VM is migrating to.
+    """
+    wanted_nodes, wanted_tags = names_in(nodes), set(names_in(tags))
+    every: list[VmView] = session.api.get("vm")["vms"]
+    vms = [
+        vm
+        for vm in every
+        if fnmatchcase(name_of(vm), name_glob)
+        and (not wanted_nodes or vm["node"] in wanted_nodes)
+        and (not states or vm["state"] in states)
+        and wanted_tags <= set(vm["tags"])
+        and (vm["limit_violated"] or not limit_violated)
+    ]
+    none = "no VM matches" if every else "no VMs; define one with `pvc vm define FILE`"
+    emit(session.output, {"vms": vms, "total": len(vms)}, lambda: vm_table(vms) if vms else none, lambda: map(name_of, vms))
+
+
+@click.command()
+@vm_argument
+@output_option
+@pass_session
+def info(session: Session, vm: str) -> None:
+    """Show everything that is known of VM."""
+    view: VmView = session.api.get("vm", resolve_vm(session, vm))
+    emit(session.output, view, lambda: _info_table(view), lambda: [name_of(view)])
+
+
+def vm_table(vms: Iterable[VmView]) -> RenderableType:
+    """The table of `pvc vm list`."""
+    from rich.text import Text
+
+    drawn = table(
+        "name", "state", "node", "home", "memory", "vcpus", "limit", "selector", "auto", "note",
+        right=("memory", "vcpus"), folding=("limit", "note"),
+    )
+    for vm in vms:
+        notes = vm_notes(vm)
+        drawn.add_row(
+            name_of(vm),
+            Text(vm["state"], STATE_COLOURS.get(vm["state"], "")),
+            vm["node"] or NOTHING,
+            Text(vm["home"], "yellow") if vm["home"] != vm["node"] else NOTHING,
+            memory(vm["memory_mib"]),
+            str(vm["vcpus"]),
+            listed(vm["node_limit"], "any"),
+            vm["node_selector"] or "default",
+            yes_no(vm["node_autostart"]),
+            Text(", ".join(notes) or NOTHING, "yellow" if notes else ""),
+        )
+    return drawn
+
+
+def _info_table(vm: VmView) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn.add_column(no_wrap=True, style="bold")
+    drawn.add_column(overflow="fold")
+    facts = {
+        "name": name_of(vm),
+        "uuid": vm["uuid"],
+        "state": vm["state"],
+        "reason": vm["reason"] or NOTHING,
+        "since": vm["changed_at"] or NOTHING,
+        "node": vm["node"],
+        "home": vm["home"],
+        "memory": memory(vm["memory_mib"]),
+        "vcpus": str(vm["vcpus"]),
+    }
+    if vm["target"]:
+        facts["migrating to"] = vm["target"] + ("" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)")
+    if vm["problem"]:
+        facts["problem"] = vm["problem"]
+    notes = vm_notes(vm)
+    if notes:
+        facts["note"] = ", ".join(notes)
+    for label, value in facts.items():
+        drawn.add_row(label, Text(value, STATE_COLOURS.get(value, "") if label == "state" else ""))
+    for field in METADATA_FIELDS:
+        drawn.add_row(field, metadata_value(field, vm.get(field)))
+    return drawn

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""words: how the commands write a VM, a node or a quantity for a person, the same in every table and sentence."""
+
+from __future__ import annotations
+
+from pvc_cli.views import NodeView, VmView
+
+NOTHING = "-"
+"""Stands in a cell without a value, so that every row of a table has the same number of words."""
+
+STATE_COLOURS = {
+    "running": "green",
+    "starting": "cyan",
+    "restarting": "cyan",
+    "migrating": "cyan",
+    "shutting-down": "yellow",
+    "stopped": "dim",
+    "disabled": "dim",
+    "failed": "bold red",
+    "broken": "bold red",
+}
+MODE_COLOURS = {"ready": "green", "flushing": "yellow", "unflushing": "cyan", "flushed": "yellow"}
+LIVENESS_COLOURS = {"alive": "green", "left": "yellow", "lost": "bold red"}
+
+
+def memory(mib: int) -> str:
+    """An amount of memory: 512 MiB, 1.5 GiB."""
+    return f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.4g} GiB"
+
+
+def memory_of(used_mib: int, total_mib: int) -> str:
+    """A part of an amount, in the unit of the whole: 1.5/4 GiB."""
+    if total_mib < 1024:
+        return f"{used_mib}/{total_mib} MiB"
+    return f"{used_mib / 1024:.3g}/{total_mib / 1024:.3g} GiB"
+
+
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def listed(names: list[str], none: str = NOTHING) -> str:
+    """Names separated by commas."""
+    return ",".join(names) or none
+
+
+def counted(number: int, one: str) -> str:
+    """1 VM, 2 VMs."""
+    return f"{number} {one}{'' if number == 1 else 's'}"
+
+
+def name_of(vm: VmView) -> str:
+    """The VM's name, or its UUID when the record does not parse."""
+    return vm["name"] or vm["uuid"]
+
+
+def whereabouts(vm: VmView) -> str:
+    """A VM's state and place, as the end of a sentence: is migrating from hv1 to hv2 (40 %)."""
+    if vm["state"] == "migrating":
+        percent = "" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)"
+        breaking_off = ", which is being cancelled" if vm["cancelling"] else ""
+        return f"is migrating from {vm['node']} to {vm['target']}{percent}{breaking_off}"
+    return f"is {vm['state']} on {vm['node']}"
+
+
+def vm_notes(vm: VmView) -> list[str]:
+    """What is unusual about a VM, in a word or two each."""
+    notes = []
+    if vm["problem"]:
+        notes.append("broken record")
+    if vm["held"]:
+        notes.append("held")
+    if vm["limit_violated"]:
+        notes.append("outside limit")
+    if vm["cancelling"]:
+        notes.append("cancelling")
+    if vm["target"]:
+        percent = "" if vm["progress_pct"] is None else f" {vm['progress_pct']}%"
+        notes.append(f"to {vm['target']}{percent}")
+    return notes
+
+
+def node_problems(node: NodeView) -> list[str]:
+    """What an operator should look at, in a few words each."""
+    problems = []
+    if node["fenced"]:
+        problems.append("fenced")
+    if node["maintenance"]:
+        problems.append("maintenance")
+    if node["liveness"] == "alive" and node["report_stale"]:
+        problems.append("report stale")
+    if node["liveness"] == "alive" and not node["hypervisor_connected"]:
+        problems.append("hypervisor away")
+    if node["drain"] and node["drain"]["stayed"]:
+        problems.append(f"{counted(len(node['drain']['stayed']), 'VM')} stayed")
+    if node["unknown_domains"]:
+        problems.append(counted(len(node["unknown_domains"]), "unknown domain"))
+    return problems

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent_actions: carries out what the agent decided, one VM at a time, and says what it learnt.
+
+Before it creates, migrates or destroys anything it reads the record once more: a decision may be older than a
+command that was accepted meanwhile. What it learns becomes notes (`VmMemory`), never a decision of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from pvc_core import changes, layout
+from pvc_core.agent import (
+    Action,
+    AskShutdown,
+    CancelMigration,
+    LookAtPeer,
+    Migrate,
+    Record,
+    Start,
+    Terminate,
+    VmMemory,
+    recent_count,
+)
+from pvc_core.codec import Stored, decode
+from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
+from pvc_core.model import Ledger, VmRecord, VmState
+from pvc_core.ports import Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
+from pvc_core.vm_states import VmEvent
+from pvc_daemon.own_records import OwnRecords
+
+log = structlog.get_logger(__name__)
+RECORD_ATTEMPTS = 20
+
+Learn = Callable[[Callable[[VmMemory], VmMemory]], None]
+
+
+class AgentActions:
+    """Executes actions on this node's hypervisor and store. Thread-safe; different VMs run side by side."""
+
+    def __init__(
+        self,
+        node: str,
+        store: ClusterStore,
+        hypervisor: Hypervisor,
+        clock: Clock,
+        records: OwnRecords,
+        on_progress: Callable[[str, int], None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._records = records
+        self._on_progress = on_progress
+
+    def execute(self, action: Action, stored: Stored[VmRecord], learn: Learn) -> None:
+        """Do it; `learn` changes the VM's notes. Raises `HypervisorError`, `StoreUnavailable`."""
+        match action:
+            case Record():
+                self._record(action, stored, learn)
+            case Start():
+                self._start(stored, learn)
+            case AskShutdown():
+                self._hypervisor.shutdown(action.uuid)
+                now_s = self._clock.monotonic_s()
+                learn(lambda m: replace(m, asked_at_s=m.asked_at_s or now_s, asked_last_s=now_s))
+            case Terminate():
+                self._terminate(action, stored)
+            case Migrate():
+                self._migrate(action, stored, learn)
+            case CancelMigration():
+                self._hypervisor.cancel_migration(action.uuid)
+            case LookAtPeer():
+                self._look_at_peer(action, learn)
+
+    # --------------------------------------------------------------------------------------------- record
+
+    def _record(self, action: Record, stored: Stored[VmRecord], learn: Learn) -> None:
+        """Write the event with the VM's and the ledgers' versions. What no longer applies is dropped."""
+        ledgers = {self._node: self._records.ledger}
+        for _ in range(RECORD_ATTEMPTS):
+            record = stored.value
+            if {record.node, record.target} - {"", self._node}:
+                ledgers = self._read_ledgers(record)
+            try:
+                change = changes.of_event(stored, action.event, action.reason, self._clock.utc_iso(), ledgers)
+            except Refused as refused:
+                log.info("event_outdated", vm=record.name, vm_event=action.event, reason=refused.reason)
+                return
+            try:
+                versions = self._store.transaction(change.ops)
+            except Conflict as conflict:
+                log.debug("event_conflict", vm=record.name, key=conflict.key)
+                fresh = self._fresh(stored.value.uuid)
+                if fresh is None or fresh.value.transition != record.transition:
+                    return
+                stored, ledgers = fresh, self._read_ledgers(fresh.value)
+                continue
+            self._recorded(action, change, versions, learn)
+            return
+        log.warning("event_not_recorded", vm=stored.value.name, vm_event=action.event)
+
+    def _recorded(self, action: Record, change: changes.Change, versions: tuple[int, ...], learn: Learn) -> None:
+        for op, version in zip(change.ops, versions, strict=True):
+            if op.key == layout.vm(action.uuid) and isinstance(op, Set):
+                self._records.absorb(Entry(op.key, op.data, version))
+        log.info("vm_changed", vm=change.vm.name if change.vm else "", vm_event=action.event, reason=action.reason)
+        now_s = self._clock.monotonic_s()
+        if action.event is VmEvent.START_FAILED:
+            learn(lambda m: replace(m, unrecorded_failure=""))
+        elif action.event is VmEvent.GAVE_UP:
+            learn(lambda m: replace(m, failures_s=(), unrecorded_failure=""))
+        elif action.event is VmEvent.GONE:
+            learn(lambda m: replace(m, failures_s=(*m.failures_s, now_s)))
+
+    def _read_ledgers(self, record: VmRecord) -> dict[str, Stored[Ledger] | None]:
+        names = {record.node, record.target, self._node} - {""}
+        found = self._store.get_many([layout.ledger(name) for name in names])
+        return {
+            name: decode(found[layout.ledger(name)], Ledger) if layout.ledger(name) in found else None for name in names
+        }
+
+    # ---------------------------------------------------------------------------------------- domain
+
+    def _start(self, stored: Stored[VmRecord], learn: Learn) -> None:
+        uuid = stored.value.uuid
+        found = self._store.get_many([layout.vm(uuid), layout.definition(uuid)])
+        entry = found.get(layout.vm(uuid))
+        fresh = decode(entry, VmRecord) if entry else None
+        if fresh is None or not self._still_wanted(stored, fresh) or fresh.value.state is not VmState.STARTING:
+            return
+        definition = found.get(layout.definition(uuid))
+        try:
+            if definition is None:
+                raise HypervisorError("its definition is missing in the store")
+            self._hypervisor.create(definition.data.decode())
+        except HypervisorError as error:
+            if error.connection_lost:
+                raise
+            self._start_failed(error.reason, learn)
+            return
+        log.info("vm_started", vm=fresh.value.name, node=self._node, reason=fresh.value.reason)
+
+    def _start_failed(self, reason: str, learn: Learn) -> None:
+        now_s, settings = self._clock.monotonic_s(), self._records.settings
+
+        def note(memory: VmMemory) -> VmMemory:
+            failures_s = (*memory.failures_s, now_s)
+            nth = recent_count(failures_s, settings, now_s)
+            text = f"start attempt {nth} of {settings.start_failures} failed: {reason}"
+            return replace(memory, failures_s=failures_s, start_error=reason, unrecorded_failure=text)
+
+        learn(note)
+
+    def _terminate(self, action: Terminate, stored: Stored[VmRecord]) -> None:
+        fresh = self._fresh(action.uuid)
+        if fresh is None:
+            return  # not PVC's (any more): left alone and reported
+        if action.stray:
+            if self._node in (fresh.value.node, fresh.value.target):
+                return
+        elif not self._still_wanted(stored, fresh):
+            return
+        log.info("vm_terminated", vm=fresh.value.name, node=self._node, reason=action.reason)
+        self._hypervisor.destroy(action.uuid)
+
+    def _migrate(self, action: Migrate, stored: Stored[VmRecord], learn: Learn) -> None:
+        fresh = self._fresh(action.uuid)
+        if fresh is None or not self._still_wanted(stored, fresh) or fresh.value.cancelling:
+            return
+        log.info("migration_started", vm=fresh.value.name, target=action.target, reason=action.reason)
+        timeout_s = float(self._records.settings.migration_timeout_s)
+
+        def report(progress: MigrationProgress) -> None:
+            self._on_progress(action.uuid, progress.percent)
+
+        try:
+            self._hypervisor.migrate(action.uuid, action.target, action.max_downtime_ms, timeout_s, report)
+        except HypervisorError as error:
+            log.warning("migration_failed", vm=fresh.value.name, target=action.target, reason=error.reason)
+            if error.connection_lost:
+                raise
+            if not self._is_cancelling(action.uuid):
+                reason = error.reason
+                learn(lambda m: replace(m, live_failed=reason))
+            return
+        finally:
+            self._on_progress(action.uuid, -1)
+        arrived_s = self._clock.monotonic_s()
+        learn(lambda m: replace(m, peer=(DomainState.RUNNING, arrived_s), peer_error=""))
+
+    def _is_cancelling(self, uuid: str) -> bool:
+        fresh = self._fresh(uuid)
+        return fresh is not None and fresh.value.cancelling
+
+    def _look_at_peer(self, action: LookAtPeer, learn: Learn) -> None:
+        try:
+            state, problem = self._hypervisor.peer_domain_state(action.target, action.uuid), ""
+        except HypervisorError as error:
+            log.warning("peer_unreachable", target=action.target, reason=error.reason)
+            state, problem = None, error.reason
+        now_s = self._clock.monotonic_s()
+        learn(lambda m: replace(m, peer=(state, now_s), peer_error=problem))
+
+    # ---------------------------------------------------------------------------------------- the record
+
+    def _fresh(self, uuid: str) -> Stored[VmRecord] | None:
+        """The VM's newest record, also taken over into the watched copy; None when it is gone or broken."""
+        entry = self._store.get(layout.vm(uuid))
+        if entry is None:
+            return None
+        try:
+            fresh = decode(entry, VmRecord)
+        except BrokenRecord as broken:
+            log.error("record_broken", key=entry.key, problem=broken.problem)
+            return None
+        self._records.absorb(entry)
+        return fresh
+
+    def _still_wanted(self, stored: Stored[VmRecord], fresh: Stored[VmRecord]) -> bool:
+        same = fresh.value.transition == stored.value.transition and fresh.value.node == self._node
+        if not same:
+            log.info("decision_outdated", vm=fresh.value.name, state=fresh.value.state, node=fresh.value.node)
+        return same

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent_loop: the thread that looks, decides and hands out actions, whenever anything has changed.
+
+Each action runs on a thread of its own, one per VM; the loop never waits for one. While the store's session is
+not connected, or this node is not registered in it, nothing is decided: guests that run go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from pvc_core import agent, layout
+from pvc_core.agent import NO_MEMORY, Action, AgentSnapshot, CancelMigration, Start, VmMemory
+from pvc_core.codec import Stored, decode
+from pvc_core.errors import BrokenRecord, HypervisorError, PvcError, StoreUnavailable
+from pvc_core.model import VmRecord
+from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, DomainEventKind, Hypervisor
+from pvc_daemon.agent_actions import AgentActions
+from pvc_daemon.own_records import OwnRecords
+
+log = structlog.get_logger(__name__)
+RETRY_S = 1.0
+"""Pause for a VM whose action failed, and for the loop while the hypervisor is away."""
+LOOK_AGAIN_S = 30.0
+"""Even without any event the loop looks this often: for what no event tells."""
+PARALLEL_STARTS = 8
+
+
+class AgentLoop:
+    """The agent of one node."""
+
+    def __init__(
+        self,
+        node: str,
+        store: ClusterStore,
+        hypervisor: Hypervisor,
+        clock: Clock,
+        may_act: Callable[[], bool],
+        on_progress: Callable[[str, int], None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._may_act = may_act
+        self.records = OwnRecords(store, node, self.wake)
+        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress)
+        self._lock = threading.Lock()
+        self._busy: dict[str, Action] = {}
+        self._memory: dict[str, VmMemory] = {}
+        self._paused_until_s: dict[str, float] = {}
+        self._unknown: dict[str, str] = {}
+        self._starts = threading.BoundedSemaphore(PARALLEL_STARTS)
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
+
+    def start(self) -> None:
+        """Watch the own records and begin to act. Raises `StoreUnavailable`."""
+        self.records.start()
+        self._hypervisor.add_listener(self._on_domain_event)
+        self._thread.start()
+
+    def close(self, patience_s: float = 5.0) -> None:
+        """Begin nothing new and give actions under way a moment to end; guests run on."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout=patience_s)
+        deadline = self._clock.monotonic_s() + patience_s
+        while self.busy_vms() and self._clock.monotonic_s() < deadline:
+            self._wake.wait(0.05)
+            self._wake.clear()
+        self.records.close()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    def unknown_domains(self) -> Mapping[str, str]:
+        """Active domains that no record knows: UUID to name. They are left alone."""
+        return dict(self._unknown)
+
+    def busy_vms(self) -> tuple[str, ...]:
+        """UUIDs of VMs with an action under way."""
+        with self._lock:
+            return tuple(self._busy)
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                wait_s = self._look_and_act() if self._may_act() else LOOK_AGAIN_S
+            except HypervisorError as error:
+                log.warning("hypervisor_away", node=self._node, reason=error.reason)
+                wait_s = RETRY_S
+            except StoreUnavailable as error:
+                log.warning("store_away", node=self._node, problem=error.problem)
+                wait_s = RETRY_S
+            self._wake.wait(wait_s)
+
+    def _look_and_act(self) -> float:
+        """One round; how long to sleep afterwards unless woken."""
+        vms = self.records.vms()
+        with self._lock:
+            busy = dict(self._busy)
+        domains = {domain.uuid: domain for domain in self._hypervisor.domains()}
+        snapshot = AgentSnapshot(
+            node=self._node,
+            vms=vms,
+            domains=domains,
+            settings=self.records.settings,
+            strays=self._records_of_strays(vms, domains),
+            busy=busy,
+            memory=self._memory_of(vms),
+        )
+        now_s = self._clock.monotonic_s()
+        decision = agent.decide(snapshot, now_s)
+        wake_at_s = decision.wake_at_s if decision.wake_at_s is not None else now_s + LOOK_AGAIN_S
+        for action in decision.actions:
+            paused_s = self._paused_until_s.get(action.uuid, 0.0)
+            if paused_s > now_s and not isinstance(action, CancelMigration):
+                wake_at_s = min(wake_at_s, paused_s)
+            else:
+                self._begin(action, snapshot)
+        return max(0.0, min(wake_at_s, now_s + LOOK_AGAIN_S) - self._clock.monotonic_s())
+
+    def _memory_of(self, vms: Mapping[str, Stored[VmRecord]]) -> dict[str, VmMemory]:
+        """The notes; those of VMs that are neither ours nor busy any more are forgotten."""
+        with self._lock:
+            for uuid in [uuid for uuid in self._memory if uuid not in vms and uuid not in self._busy]:
+                del self._memory[uuid]
+                self._paused_until_s.pop(uuid, None)
+            return dict(self._memory)
+
+    def _records_of_strays(
+        self, vms: Mapping[str, Stored[VmRecord]], domains: Mapping[str, Domain]
+    ) -> dict[str, Stored[VmRecord]]:
+        """The records of active domains that are not in our ledger; domains without one are noted as unknown."""
+        others = [uuid for uuid in domains if uuid not in vms]
+        entries = self._store.get_many([layout.vm(uuid) for uuid in others]) if others else {}
+        strays: dict[str, Stored[VmRecord]] = {}
+        unknown: dict[str, str] = {}
+        for uuid in others:
+            entry = entries.get(layout.vm(uuid))
+            if entry is None:
+                unknown[uuid] = domains[uuid].name
+                continue
+            try:
+                strays[uuid] = decode(entry, VmRecord)
+            except BrokenRecord as broken:
+                log.error("record_broken", key=entry.key, problem=broken.problem)
+        if unknown != self._unknown:
+            log.warning("unknown_domains", node=self._node, domains=sorted(unknown.values()))
+            self._unknown = unknown
+        return strays
+
+    # ------------------------------------------------------------------------------------------- actions
+
+    def _begin(self, action: Action, snapshot: AgentSnapshot) -> None:
+        stored = snapshot.vms.get(action.uuid) or snapshot.strays[action.uuid]
+        with self._lock:
+            if not isinstance(action, CancelMigration):
+                self._busy[action.uuid] = action
+        name = f"{type(action).__name__}-{stored.value.name}"
+        log.debug("action", do=type(action).__name__, vm=stored.value.name, reason=action.reason)
+        threading.Thread(target=self._carry_out, args=(action, stored), name=name, daemon=True).start()
+
+    def _carry_out(self, action: Action, stored: Stored[VmRecord]) -> None:
+        def learn(change: Callable[[VmMemory], VmMemory]) -> None:
+            with self._lock:
+                memory = agent.current_memory(self._memory.get(action.uuid, NO_MEMORY), stored.value)
+                self._memory[action.uuid] = change(memory)
+
+        try:
+            if isinstance(action, Start):
+                with self._starts:
+                    self._actions.execute(action, stored, learn)
+            else:
+                self._actions.execute(action, stored, learn)
+        except PvcError as error:
+            log.warning("action_failed", do=type(action).__name__, vm=stored.value.name, problem=error.sentence())
+            self._pause(action)
+        except Exception:
+            log.exception("action_broke", do=type(action).__name__, vm=stored.value.name)
+            self._pause(action)
+        finally:
+            if not isinstance(action, CancelMigration):
+                with self._lock:
+                    self._busy.pop(action.uuid, None)
+            self.wake()
+
+    def _pause(self, action: Action) -> None:
+        self._paused_until_s[action.uuid] = self._clock.monotonic_s() + RETRY_S
+
+    def _on_domain_event(self, event: DomainEvent | None) -> None:
+        """Remember how a domain ended, for the reason sentence, and look again."""
+        if event is not None and event.kind in (DomainEventKind.STOPPED, DomainEventKind.CRASHED):
+            text = event.detail or ("it powered off" if event.kind is DomainEventKind.STOPPED else "it crashed")
+            stored = self.records.vm(event.uuid)
+            if stored is not None:
+                with self._lock:
+                    memory = agent.current_memory(self._memory.get(event.uuid, NO_MEMORY), stored.value)
+                    self._memory[event.uuid] = replace(memory, last_event=text)
+        self.wake()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leader_loop: while this daemon is the leader: look at the whole cluster, decide, write, again.
+
+Every write carries the epoch of the election: a leader that was deposed without knowing it writes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from pvc_core import leader
+from pvc_core.changes import guarded
+from pvc_core.cluster_view import ClusterView
+from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
+from pvc_core.leader import LeaderAction
+from pvc_core.placement import Placer
+from pvc_core.ports import Clock, ClusterStore
+from pvc_core.registry import Registry
+
+log = structlog.get_logger(__name__)
+LOOK_AGAIN_S = 2.0
+RETRY_S = 0.1
+
+
+class LeaderLoop:
+    """Leads for one epoch, on a thread of its own."""
+
+    def __init__(self, node: str, epoch: int, store: ClusterStore, registry: Registry, clock: Clock) -> None:
+        self._node = node
+        self._epoch = epoch
+        self._clock = clock
+        self._registry = registry
+        self._view = ClusterView(store, clock)
+        self._placer = Placer(registry)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to lead."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Lead no more; what is half done stands in the store for the next leader."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        log.info("leading", node=self._node, epoch=self._epoch)
+        try:
+            self._lead()
+        except StoreUnavailable as error:
+            log.warning("leading_without_store", node=self._node, problem=error.problem)
+        finally:
+            self._view.close()
+            log.info("no_longer_leading", node=self._node, epoch=self._epoch)
+
+    def _lead(self) -> None:
+        self._view.start()
+        seen = -1
+        while not self._stopping.is_set():
+            seen = self._view.wait_change(seen, LOOK_AGAIN_S)
+            try:
+                self._decide()
+            except StoreUnavailable as error:
+                log.info("store_away", node=self._node, problem=error.problem)
+                self._stopping.wait(RETRY_S)
+            except Exception:
+                log.exception("leader_broke", node=self._node)
+                self._stopping.wait(LOOK_AGAIN_S)
+
+    def _decide(self) -> None:
+        snapshot = self._view.snapshot()
+        for action in leader.decide(snapshot, self._placer, self._registry.recovery_policies):
+            if self._stopping.is_set() or not self._carry_out(action):
+                return
+
+    def _carry_out(self, action: LeaderAction) -> bool:
+        """Write one action; False when the cluster has changed under it, and all is to be decided again."""
+        snapshot = self._view.snapshot()
+        try:
+            change = leader.change_for(action, snapshot, self._placer, self._clock.utc_iso())
+        except (Refused, NoCandidate) as error:
+            log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
+            return False
+        if change.ops and not self._view.try_commit(guarded(change, self._epoch)):
+            self._stopping.wait(RETRY_S)
+            return False
+        vm = change.vm.name if change.vm else ""
+        log.info("leader_action", do=type(action).__name__, node=action.node, vm=vm, reason=action.reason)
+        return True

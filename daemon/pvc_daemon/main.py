@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""main: `pvc-node`, the composition root of the node daemon: reads the configuration and names the drivers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from importlib.metadata import version
+
+import click
+import structlog
+
+from pvc_core.configuration import Configuration, load_configuration
+from pvc_core.errors import PvcError, StoreUnavailable, meaning_of
+from pvc_core.logging_setup import set_up_logging
+from pvc_core.plugin_types import HypervisorSite
+from pvc_core.registry import Registry
+from pvc_core.system_clock import SystemClock
+from pvc_daemon.addresses import NodeAddresses
+from pvc_daemon.node_daemon import NodeDaemon
+
+log = structlog.get_logger(__name__)
+CONNECT_AGAIN_S = 2.0
+
+
+def build(configuration: Configuration) -> NodeDaemon:
+    """The daemon with the drivers that the configuration names. Raises `PvcError` for what it cannot resolve."""
+    registry = Registry.load(configuration.plugins.blocked)
+    for problem in registry.problems:
+        log.error("plugin_problem", problem=str(problem))
+    store = registry.open_store(configuration.cluster.store)
+    site = HypervisorSite(configuration.node.hypervisor, configuration.node_name, NodeAddresses(store).address_of)
+    hypervisor = registry.open_hypervisor(site)
+    return NodeDaemon(configuration, store, hypervisor, registry, SystemClock(), version("pvc"))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="FILE", help="Configuration file [default: $PVC_CONFIG or /etc/pvc/pvc.toml].")
+@click.version_option(version("pvc"), prog_name="pvc-node")
+def main(config: str | None) -> None:
+    """The node daemon: keeps this host's VMs as the cluster's store says they should be.
+
+    SIGTERM stops it cleanly: the node is marked as left, and its guests run on.
+    """
+    try:
+        configuration = load_configuration(config)
+        set_up_logging(configuration.log.format, configuration.log.level)
+        stopping = _stop_on_signals()
+        daemon = _start(configuration, stopping)
+    except PvcError as error:
+        click.echo(f"pvc-node: {error.sentence()}", err=True)
+        sys.exit(meaning_of(error).exit_code)
+    if daemon is not None:
+        stopping.wait()
+        daemon.stop()
+
+
+def _start(configuration: Configuration, stopping: threading.Event) -> NodeDaemon | None:
+    """Start, waiting for the store as long as it takes: after a power cut hosts come up before their store."""
+    while not stopping.is_set():
+        daemon = build(configuration)
+        try:
+            daemon.start()
+            return daemon
+        except StoreUnavailable as error:
+            log.warning("waiting_for_store", problem=error.problem)
+            daemon.abandon()
+            stopping.wait(CONNECT_AGAIN_S)
+    return None
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+if __name__ == "__main__":
+    main()

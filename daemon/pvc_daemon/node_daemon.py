@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""node_daemon: puts one node together: membership, agent, reports, and the leader's part when it is elected."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from pvc_core import layout
+from pvc_core.configuration import Configuration
+from pvc_core.election import Election
+from pvc_core.errors import PvcError, StoreUnavailable
+from pvc_core.model import Member, NodeRecord
+from pvc_core.ports import Clock, ClusterStore, Hypervisor, SessionState
+from pvc_core.registry import Registry
+from pvc_daemon.agent_loop import AgentLoop
+from pvc_daemon.leader_loop import LeaderLoop
+from pvc_daemon.membership import Membership, host_identity
+from pvc_daemon.reporter import Reporter
+
+log = structlog.get_logger(__name__)
+REGISTER_AGAIN_S = 1.0
+
+
+class NodeDaemon:
+    """Everything that runs in `pvc-node`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        store: ClusterStore,
+        hypervisor: Hypervisor,
+        registry: Registry,
+        clock: Clock,
+        version: str,
+    ) -> None:
+        name = configuration.node_name
+        self._name = name
+        self._coordinator = configuration.node.coordinator
+        self._store = store
+        self._hypervisor = hypervisor
+        self._registry = registry
+        self._clock = clock
+        self._progress: dict[str, int] = {}
+        self._membership = Membership(store, clock, _node_record(configuration), _member(name, version, registry))
+        may_act = self._membership.is_registered
+        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress)
+        self._reporter = Reporter(
+            name,
+            store,
+            hypervisor,
+            clock,
+            may_act,
+            settings=lambda: self._agent.records.settings,
+            unknown_domains=self._agent.unknown_domains,
+            progress=lambda: dict(self._progress),
+        )
+        self._election: Election | None = None
+        self._leader: LeaderLoop | None = None
+        self._leader_lock = threading.Lock()
+        self._connected = threading.Event()
+        self._stopping = threading.Event()
+        self._registering = threading.Thread(target=self._keep_registered, name="membership", daemon=True)
+
+    def start(self) -> None:
+        """Join the cluster. Raises `StoreUnavailable`, and `Refused` when another host has this node's name."""
+        self._store.start()
+        self._store.ensure(layout.DIRECTORIES)
+        self._hypervisor.start()
+        self._membership.register()
+        self._store.add_session_listener(self._session_changed)
+        self._registering.start()
+        self._agent.start()
+        self._reporter.start()
+        if self._coordinator:
+            self._election = Election(self._store, self._name, self._elected)
+            self._election.start()
+        log.info("node_started", node=self._name, session=self._store.session_id)
+
+    def stop(self) -> None:
+        """Leave the cluster cleanly: the record says so first, then the session ends; guests run on."""
+        self._stopping.set()
+        self._connected.set()
+        self._elected(None)
+        self._agent.close()
+        self._reporter.close()
+        try:
+            if self._election:
+                self._election.stop()
+            self._membership.leave()
+        except StoreUnavailable as error:
+            log.warning("left_without_store", node=self._name, problem=error.problem)
+        self._hypervisor.close()
+        self._store.close()
+        log.info("node_stopped", node=self._name)
+
+    def abandon(self) -> None:
+        """Let go of what a `start` that failed has opened."""
+        self._stopping.set()
+        self._hypervisor.close()
+        self._store.close()
+
+    # ------------------------------------------------------------------------------------------ the session
+
+    def _session_changed(self, state: SessionState) -> None:
+        log.info("session_changed", node=self._name, state=state.value)
+        if state is SessionState.CONNECTED:
+            self._connected.set()
+        self._agent.wake()
+
+    def _keep_registered(self) -> None:
+        """After every new connection: register again if the session is another one, then let the agent look."""
+        while not self._stopping.is_set():
+            self._connected.wait()
+            self._connected.clear()
+            while not self._stopping.is_set() and self._store.session_state is SessionState.CONNECTED:
+                try:
+                    self._membership.register()
+                    break
+                except PvcError as error:
+                    log.error("not_registered", node=self._name, problem=error.sentence())
+                    self._stopping.wait(REGISTER_AGAIN_S)
+            self._agent.wake()
+            self._reporter.report_soon()
+
+    def _migration_progress(self, uuid: str, percent: int) -> None:
+        """Minus one: it is over."""
+        if percent < 0:
+            self._progress.pop(uuid, None)
+        else:
+            self._progress[uuid] = percent
+        self._reporter.report_soon()
+
+    # ------------------------------------------------------------------------------------------ leadership
+
+    def _elected(self, epoch: int | None) -> None:
+        with self._leader_lock:
+            if self._leader is not None:
+                self._leader.close()
+                self._leader = None
+            if epoch is not None and not self._stopping.is_set():
+                self._leader = LeaderLoop(self._name, epoch, self._store, self._registry, self._clock)
+                self._leader.start()
+
+
+def _node_record(configuration: Configuration) -> NodeRecord:
+    node = configuration.node
+    return NodeRecord(
+        name=configuration.node_name, coordinator=node.coordinator, labels=node.labels, address=node.address
+    )
+
+
+def _member(node: str, version: str, registry: Registry) -> Member:
+    return Member(
+        node=node,
+        session="",
+        version=version,
+        host=host_identity(),
+        plugins=dict(registry.plugin_versions),
+        drivers=dict(registry.driver_names),
+    )

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""own_records: the watched copy of one node's ledger and of the VMs in it: all that an agent reads.
+
+Nothing else is watched, so that a node's cost does not grow with the cluster.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from pvc_core import layout
+from pvc_core.codec import Stored, decode
+from pvc_core.errors import BrokenRecord
+from pvc_core.model import Ledger, Settings, VmRecord
+from pvc_core.ports import ClusterStore, Entry, Subscription
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T", bound=msgspec.Struct)
+DEFAULT_SETTINGS = Settings()
+
+
+class OwnRecords:
+    """The ledger of `node`, the records of its VMs, and the cluster's settings. Thread-safe."""
+
+    def __init__(self, store: ClusterStore, node: str, on_change: Callable[[], None]) -> None:
+        self._store = store
+        self._node = node
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._ledger: Stored[Ledger] | None = None
+        self._settings = DEFAULT_SETTINGS
+        self._vms: dict[str, Stored[VmRecord]] = {}
+        self._ahead: dict[str, int] = {}
+        """Versions this agent wrote or read itself, which a watch has yet to confirm."""
+        self._watches: dict[str, Subscription] = {}
+        self._subscriptions: list[Subscription] = []
+
+    def start(self) -> None:
+        """Read and watch. Raises `StoreUnavailable`."""
+        self._subscriptions.append(self._store.watch(layout.SETTINGS, self._settings_changed))
+        self._subscriptions.append(self._store.watch(layout.ledger(self._node), self._ledger_changed))
+
+    def close(self) -> None:
+        """Stop watching."""
+        with self._lock:
+            subscriptions = [*self._subscriptions, *self._watches.values()]
+            self._subscriptions.clear()
+            self._watches.clear()
+        for subscription in subscriptions:
+            subscription.cancel()
+
+    @property
+    def settings(self) -> Settings:
+        """The cluster's settings as last seen."""
+        return self._settings
+
+    @property
+    def ledger(self) -> Stored[Ledger] | None:
+        """This node's ledger as last seen; None before the first assignment."""
+        return self._ledger
+
+    def vms(self) -> dict[str, Stored[VmRecord]]:
+        """A copy of the VMs in the ledger by UUID; those whose record does not parse are missing."""
+        with self._lock:
+            return dict(self._vms)
+
+    def vm(self, uuid: str) -> Stored[VmRecord] | None:
+        """One of them."""
+        with self._lock:
+            return self._vms.get(uuid)
+
+    def absorb(self, entry: Entry) -> None:
+        """Take over a VM's record that was just written or read, before the watch tells."""
+        with self._lock:
+            uuid = layout.name_in(entry.key)
+            current = self._vms.get(uuid)
+            if uuid in self._watches and (current is None or entry.version >= current.version):
+                self._ahead[uuid] = entry.version
+                self._put(uuid, entry)
+
+    # -------------------------------------------------------------------------------------- from the store
+
+    def _settings_changed(self, entry: Entry | None) -> None:
+        parsed = self._decoded(entry, Settings) if entry and entry.data else None
+        self._settings = parsed.value if parsed else DEFAULT_SETTINGS
+        self._on_change()
+
+    def _ledger_changed(self, entry: Entry | None) -> None:
+        ledger = self._decoded(entry, Ledger) if entry else None
+        if entry is not None and ledger is None:
+            return  # a broken ledger: go on with the VMs known so far
+        uuids = set(ledger.value.vms) if ledger else set()
+        with self._lock:
+            self._ledger = ledger
+            gone = {uuid: self._watches.pop(uuid) for uuid in set(self._watches) - uuids}
+            for uuid in gone:
+                self._vms.pop(uuid, None)
+                self._ahead.pop(uuid, None)
+            new = uuids - set(self._watches)
+        for subscription in gone.values():
+            subscription.cancel()
+        for uuid in sorted(new):
+            self._watch_vm(uuid)
+        self._on_change()
+
+    def _watch_vm(self, uuid: str) -> None:
+        subscription = self._store.watch(layout.vm(uuid), lambda entry: self._vm_changed(uuid, entry))
+        with self._lock:
+            self._watches[uuid] = subscription
+
+    def _vm_changed(self, uuid: str, entry: Entry | None) -> None:
+        with self._lock:
+            ahead = self._ahead.get(uuid)
+            if ahead is not None and entry is not None and entry.version < ahead:
+                return
+            self._ahead.pop(uuid, None)
+            self._put(uuid, entry)
+        self._on_change()
+
+    def _put(self, uuid: str, entry: Entry | None) -> None:
+        stored = self._decoded(entry, VmRecord) if entry else None
+        if stored is None:
+            self._vms.pop(uuid, None)
+        else:
+            self._vms[uuid] = stored
+
+    @staticmethod
+    def _decoded(entry: Entry, kind: type[T]) -> Stored[T] | None:
+        try:
+            return decode(entry, kind)
+        except BrokenRecord as broken:
+            log.error("record_broken", key=entry.key, problem=broken.problem)
+            return None

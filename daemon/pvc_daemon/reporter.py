@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""reporter: one write per interval says what this node is and does: memory, load, running domains, progress."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+
+from pvc_core import layout
+from pvc_core.codec import encode
+from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
+from pvc_core.model import DomainReport, NodeReport, Settings
+from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set
+
+log = structlog.get_logger(__name__)
+SOON_S = 0.5
+"""A report that was asked for goes out after at most this, however often it is asked for."""
+
+
+class Reporter:
+    """Writes the node's report on a thread of its own while the daemon may act."""
+
+    def __init__(
+        self,
+        node: str,
+        store: ClusterStore,
+        hypervisor: Hypervisor,
+        clock: Clock,
+        may_write: Callable[[], bool],
+        settings: Callable[[], Settings],
+        unknown_domains: Callable[[], Mapping[str, str]],
+        progress: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._key = layout.report(node)
+        self._node = node
+        self._store = store
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._may_write = may_write
+        self._settings = settings
+        self._unknown_domains = unknown_domains
+        self._progress = progress
+        self._version: int | None = None
+        self._last = NodeReport(node=node, memory_total_mib=0, memory_available_mib=0, cores=1, load_1m=0.0)
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Begin with a report at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write no more reports."""
+        self._stopping.set()
+        self._wanted.set()
+        self._thread.join(timeout=5)
+
+    def report_soon(self) -> None:
+        """Something worth seeing has changed."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._may_write():
+                self._write(self._collect())
+            self._wanted.clear()
+            if self._stopping.wait(min(SOON_S, self._settings().report_interval_s)):
+                return
+            self._wanted.wait(max(0.0, self._settings().report_interval_s - SOON_S))
+
+    def _collect(self) -> NodeReport:
+        """The newest facts; while the hypervisor is away the last ones, marked as such."""
+        try:
+            host, domains = self._hypervisor.host(), self._hypervisor.domains()
+        except HypervisorError as error:
+            log.warning("hypervisor_away", node=self._node, reason=error.reason)
+            return msgspec.structs.replace(
+                self._last, hypervisor_connected=False, domains={}, reported_at=self._clock.utc_iso()
+            )
+        self._last = NodeReport(
+            node=self._node,
+            session=self._store.session_id,
+            memory_total_mib=host.memory_total_mib,
+            memory_available_mib=host.memory_available_mib,
+            cores=host.cores,
+            load_1m=host.load_1m,
+            hypervisor_version=host.hypervisor_version,
+            domains={domain.uuid: _domain_report(domain) for domain in domains},
+            unknown_domains=dict(self._unknown_domains()),
+            progress=dict(self._progress()),
+            reported_at=self._clock.utc_iso(),
+        )
+        return self._last
+
+    def _write(self, report: NodeReport) -> None:
+        data = encode(report)
+        try:
+            if self._version is None:
+                entry = self._store.get(self._key)
+                if entry is None:
+                    self._store.transaction([Create(self._key, data)])
+                    self._version = 0
+                    return
+                self._version = entry.version
+            (self._version,) = self._store.transaction([Set(self._key, data, self._version)])
+        except Conflict as conflict:
+            log.warning("report_conflict", key=conflict.key, problem=conflict.problem)
+            self._version = None
+        except StoreUnavailable as error:
+            log.info("report_not_written", problem=error.problem)
+            self._version = None
+
+
+def _domain_report(domain: Domain) -> DomainReport:
+    return DomainReport(
+        state=domain.state.value, memory_mib=domain.memory_mib, vcpus=domain.vcpus, cpu_time_ns=domain.cpu_time_ns
+    )

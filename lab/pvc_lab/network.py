@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's network: one switch in a namespace of its own, one cable per host, one to the outside.
+
+Every name begins with the lab's prefix, and the subnet 10.77.X.0/24 is one that the machine does
+not use yet, so that several labs, or the rest of one that crashed, do not meet. The outside (the
+test process in the root namespace) has the address .253 on the same subnet and talks to the hosts
+directly; nothing is routed, so no packet of a lab leaves the machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyroute2 import IPRoute, netns
+
+from pvc_lab.processes import ProcessIdentity
+
+SERVICES_ADDRESS = 254
+OUTSIDE_ADDRESS = 253
+HOST_LINK = "eth0"
+MAX_NAME_LENGTH = 15  # IFNAMSIZ without its final zero
+
+_RANGE = ipaddress.IPv4Network("10.77.0.0/16")
+_BRIDGE = "br0"
+_UPLINK = "outside"
+_NAMESPACES = Path("/run/netns")
+_SUBNET_LOCK = Path("/run/lock/pvc-lab-subnets")
+
+
+class NetworkError(RuntimeError):
+    """The lab's network cannot be built as asked."""
+
+
+class Network:
+    """One lab's switch and the cables in it."""
+
+    def __init__(self, prefix: str, runtime_dir: Path, subnet_number: int | None = None) -> None:
+        if len(prefix) > MAX_NAME_LENGTH:
+            raise NetworkError(f"prefix {prefix!r} is longer than {MAX_NAME_LENGTH} characters")
+        self.prefix = prefix
+        self.subnet_number = subnet_number
+        self._cut_dir = runtime_dir / "cut-cables"
+
+    @property
+    def _switch(self) -> str:
+        return f"{self.prefix}-switch"
+
+    def namespace(self, host: str) -> str:
+        """The name of the network namespace that is the inside of a host."""
+        return f"{self.prefix}-{host}"
+
+    def address(self, number: int) -> str:
+        """The address of host `number`, 1 to 254, on this lab's subnet."""
+        if self.subnet_number is None:
+            raise NetworkError("a network has no addresses before it is up")
+        return f"10.77.{self.subnet_number}.{number}"
+
+    def up(self) -> None:
+        """Build the switch and plug the outside into it."""
+        netns.create(self._switch)
+        with _namespace_routes(self._switch) as switch:
+            switch.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, state="up")
+        with _subnet_lock(), IPRoute() as outside:
+            if self.subnet_number is None:
+                self.subnet_number = free_subnet_number(outside)
+            outside.link("add", ifname=self.prefix, kind="veth", peer={"ifname": _UPLINK, "net_ns_fd": self._switch})
+            _give_address(outside, self.prefix, self.address(OUTSIDE_ADDRESS))
+        self._connect_port(_UPLINK)
+
+    def plug_in(self, host: str, number: int) -> None:
+        """Give a host a namespace and a cable; a cable that was cut stays cut."""
+        if len(host) > MAX_NAME_LENGTH:
+            raise NetworkError(f"host name {host!r} is longer than {MAX_NAME_LENGTH} characters")
+        netns.create(self.namespace(host))
+        with _namespace_routes(self._switch) as switch:
+            peer = {"ifname": HOST_LINK, "net_ns_fd": self.namespace(host), "address": _hardware_address(number)}
+            switch.link("add", ifname=host, kind="veth", peer=peer)
+        with _namespace_routes(self.namespace(host)) as inside:
+            inside.link("set", index=_index(inside, "lo"), state="up")
+            _give_address(inside, HOST_LINK, self.address(number))
+        self._connect_port(host, up=not self._cut_mark(host).exists())
+
+    def unplug(self, host: str) -> None:
+        """Take a host's cable out: from now on not even a connection's end reaches anybody."""
+        if self._switch not in netns.listnetns():
+            return
+        with _namespace_routes(self._switch) as switch:
+            for index in switch.link_lookup(ifname=host):
+                switch.link("del", index=index)
+
+    def remove_namespace(self, host: str) -> None:
+        """Forget the namespace of a host that is unplugged and off."""
+        if self.namespace(host) in netns.listnetns():
+            netns.remove(self.namespace(host))
+
+    def cut_cable(self, host: str) -> None:
+        """Let nothing in or out of a host, until healed, also across its loss of power."""
+        self._cut_dir.mkdir(parents=True, exist_ok=True)
+        self._cut_mark(host).touch()
+        self._set_port(host, up=False)
+
+    def heal_cable(self, host: str) -> None:
+        self._cut_mark(host).unlink(missing_ok=True)
+        self._set_port(host, up=True)
+
+    def down(self) -> None:
+        """Remove everything, whatever state it is in; every process in it is killed."""
+        tear_down(self.prefix)
+
+    def _cut_mark(self, host: str) -> Path:
+        return self._cut_dir / host
+
+    def _connect_port(self, port: str, *, up: bool = True) -> None:
+        with _namespace_routes(self._switch) as switch:
+            bridge = _index(switch, _BRIDGE)
+            switch.link("set", index=_index(switch, port), master=bridge, state="up" if up else "down")
+
+    def _set_port(self, port: str, *, up: bool) -> None:
+        with _namespace_routes(self._switch) as switch:
+            for index in switch.link_lookup(ifname=port):  # none while the host is off
+                switch.link("set", index=index, state="up" if up else "down")
+
+
+def free_subnet_number(routes: IPRoute) -> int:
+    """The lowest X whose 10.77.X.0/24 overlaps no route of this machine."""
+    destinations = [
+        ipaddress.IPv4Network(f"{route.get('dst')}/{route['dst_len']}")
+        for route in routes.get_routes(family=socket.AF_INET)
+        if route.get("dst") and route["dst_len"] >= _RANGE.prefixlen
+    ]
+    for number, subnet in enumerate(_RANGE.subnets(new_prefix=24)):
+        if not any(subnet.overlaps(destination) for destination in destinations):
+            return number
+    raise NetworkError(f"no free subnet is left in {_RANGE}")
+
+
+def namespaces_of(prefix: str) -> list[str]:
+    """The network namespaces whose names begin with `prefix`."""
+    return sorted(name for name in netns.listnetns() if name.startswith(prefix))
+
+
+def links_of(prefix: str) -> list[str]:
+    """The links of the root namespace whose names begin with `prefix`."""
+    with IPRoute() as routes:
+        names = [str(link.get("ifname")) for link in routes.get_links()]
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def tear_down(prefix: str) -> None:
+    """Remove every namespace and link of a lab, with all processes in them. Can be repeated."""
+    names = namespaces_of(prefix)
+    while processes := [process for name in names for process in _processes_in(name)]:
+        for process in processes:
+            process.end(signal.SIGKILL)
+    for name in names:
+        netns.remove(name)
+    with IPRoute() as routes:
+        for name in links_of(prefix):
+            for index in routes.link_lookup(ifname=name):
+                routes.link("del", index=index)
+
+
+def _processes_in(namespace: str) -> list[ProcessIdentity]:
+    """The processes that live in a network namespace, those that have ended excluded."""
+    inode = (_NAMESPACES / namespace).stat().st_ino
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if (entry / "ns/net").stat().st_ino == inode:
+                found.append(ProcessIdentity.of(int(entry.name)))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        except PermissionError:
+            continue  # what root may not look at is of a machine around this one, not of a lab
+    return [process for process in found if process.is_alive]
+
+
+@contextmanager
+def _namespace_routes(namespace: str) -> Iterator[IPRoute]:
+    """Netlink inside a namespace; flags=0, or the library would create a missing one."""
+    with IPRoute(netns=namespace, flags=0) as routes:
+        yield routes
+
+
+@contextmanager
+def _subnet_lock() -> Iterator[None]:
+    """Held while a subnet is chosen and taken, so that two labs never choose the same one."""
+    _SUBNET_LOCK.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(_SUBNET_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hardware_address(number: int) -> str:
+    """The same after every start of a host, as of a real one: its peers remember it."""
+    return f"02:70:76:63:00:{number:02x}"
+
+
+def _give_address(routes: IPRoute, link: str, address: str) -> None:
+    index = _index(routes, link)
+    routes.addr("add", index=index, address=address, prefixlen=24)
+    routes.link("set", index=index, state="up")
+
+
+def _index(routes: IPRoute, link: str) -> int:
+    return int(routes.link_lookup(ifname=link)[0])

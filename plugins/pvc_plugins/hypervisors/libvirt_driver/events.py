@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""events: what libvirt's lifecycle events mean for whoever supervises the domains of one host."""
+
+from __future__ import annotations
+
+import libvirt
+
+from pvc_core.ports import DomainEvent, DomainEventKind
+
+# The events and their details, by the names that an operator reads in libvirt's documentation.
+_EVENT_NAMES = {
+    libvirt.VIR_DOMAIN_EVENT_DEFINED: "defined",
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED: "undefined",
+    libvirt.VIR_DOMAIN_EVENT_STARTED: "started",
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: "suspended",
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: "resumed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: "stopped",
+    libvirt.VIR_DOMAIN_EVENT_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED: "asleep",
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: "panicked",
+}
+_STOP_NAMES = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest powered off",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "terminated",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated away",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "QEMU failed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: "snapshot restored",
+}
+_STOP_KINDS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: DomainEventKind.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: DomainEventKind.STOPPED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: DomainEventKind.CRASHED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: DomainEventKind.CRASHED,
+}
+
+
+class LifecycleReader:
+    """Translates one host's lifecycle events in the order in which they come.
+
+    It remembers which domains are only arriving: a migration that is given up ends its copy on the target with the
+    event of a failed QEMU, and nobody must take that for a crash of the guest.
+    """
+
+    def __init__(self) -> None:
+        self._arriving: set[str] = set()
+
+    def read(self, uuid: str, event: int, detail: int) -> DomainEvent:
+        name = _EVENT_NAMES.get(event, f"event {event}")
+        kind = DomainEventKind.OTHER
+        if event == libvirt.VIR_DOMAIN_EVENT_STARTED:
+            if detail == libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED:
+                self._arriving.add(uuid)
+                name = "arriving"
+            else:
+                kind = DomainEventKind.STARTED
+        elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED and uuid in self._arriving:
+            self._arriving.discard(uuid)
+            kind, name = DomainEventKind.STARTED, "arrived"
+        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            if uuid in self._arriving:
+                self._arriving.discard(uuid)
+                name = "did not arrive"
+            else:
+                kind = _STOP_KINDS.get(detail, DomainEventKind.OTHER)
+                name = f"stopped: {_STOP_NAMES.get(detail, detail)}"
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            kind = DomainEventKind.CRASHED
+        return DomainEvent(uuid, kind, name)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PVC's core: what a plugin needs, and the pure decisions that everything else executes.
+
+The names in `__all__` are the plugin API: what a plugin imports from `pvc_core` stays as it is within a major
+version. They are loaded on use, so that importing one small module of the core stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pvc_core.domain_xml import DomainDefinition
+    from pvc_core.errors import PluginError, PvcError
+    from pvc_core.hookspecs import hookimpl
+    from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
+    from pvc_core.plugin_types import (
+        Filter,
+        FilterEntry,
+        HypervisorEntry,
+        HypervisorSite,
+        NodeCapacity,
+        PlacementRequest,
+        RecoveryPolicy,
+        RecoveryPolicyEntry,
+        Rejection,
+        Selector,
+        SelectorEntry,
+        StoreEntry,
+        VmProposal,
+    )
+    from pvc_core.ports import ClusterStore, Hypervisor
+    from pvc_core.snapshot import ClusterSnapshot, NodeView
+
+__all__ = [
+    # registering
+    "hookimpl",
+    "SelectorEntry",
+    "FilterEntry",
+    "RecoveryPolicyEntry",
+    "StoreEntry",
+    "HypervisorEntry",
+    # what a driver implements
+    "Selector",
+    "Filter",
+    "RecoveryPolicy",
+    "ClusterStore",
+    "Hypervisor",
+    # what it is given and gives back
+    "PlacementRequest",
+    "NodeCapacity",
+    "Rejection",
+    "HypervisorSite",
+    "VmProposal",
+    "DomainDefinition",
+    "VmRecord",
+    "VmMetadata",
+    "NodeMode",
+    "Settings",
+    "ClusterSnapshot",
+    "NodeView",
+    # errors
+    "PvcError",
+    "PluginError",
+]
+
+_HOMES = {
+    "hookimpl": "hookspecs",
+    "DomainDefinition": "domain_xml",
+    "PvcError": "errors",
+    "PluginError": "errors",
+    "NodeMode": "model",
+    "Settings": "model",
+    "VmMetadata": "model",
+    "VmRecord": "model",
+    "ClusterStore": "ports",
+    "Hypervisor": "ports",
+    "ClusterSnapshot": "snapshot",
+    "NodeView": "snapshot",
+}
+"""The module of each public name; the others live in `plugin_types`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'plugin_types')}")
+    value: object = getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

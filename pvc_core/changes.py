@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""changes: how a decision becomes one transaction: the record and every ledger it touches, with their versions.
+
+Whoever changes a VM (a command, the leader, an agent) builds the operations here, so that a reservation never
+goes without its record and no record without its reservation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from pvc_core import layout
+from pvc_core.codec import Stored, encode
+from pvc_core.errors import Conflict, PvcError
+from pvc_core.model import Ledger, NodeRecord, Reservation, VmRecord
+from pvc_core.ports import Check, Create, Delete, Op, Set
+from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.vm_states import VmEvent, advance
+
+LedgerOf = Mapping[str, Stored[Ledger] | None]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A decided change: operations for one transaction, the sentence that says why, and the VM as it will be.
+
+    No operations: everything is as wanted already. `on_conflict`: keys whose conflict means a definite error
+    (a name that is taken) rather than "decide again".
+    """
+
+    ops: tuple[Op, ...]
+    reason: str
+    vm: VmRecord | None = None
+    on_conflict: Mapping[str, PvcError] = field(default_factory=dict)
+
+
+NOTHING = Change((), "nothing to do")
+
+
+def write_vm(stored: Stored[VmRecord], record: VmRecord) -> Set:
+    """Replace a VM's record, keeping fields this version does not know."""
+    return Set(stored.key, encode(record, stored.data), stored.version)
+
+
+def write_node(stored: Stored[NodeRecord], record: NodeRecord) -> Set:
+    """Replace a node's record."""
+    return Set(stored.key, encode(record, stored.data), stored.version)
+
+
+def edit_ledger(
+    node: str, stored: Stored[Ledger] | None, put: Mapping[str, Reservation] | None = None, drop: tuple[str, ...] = ()
+) -> Op:
+    """Change a node's ledger: add or replace `put`, remove `drop` (UUIDs)."""
+    vms = dict(stored.value.vms) if stored else {}
+    for uuid in drop:
+        vms.pop(uuid, None)
+    vms.update(put or {})
+    if stored is None:
+        return Create(layout.ledger(node), encode(Ledger(vms=vms)))
+    return Set(stored.key, encode(msgspec.structs.replace(stored.value, vms=vms), stored.data), stored.version)
+
+
+def reservation_of(record: VmRecord, incoming: bool = False) -> Reservation:
+    """What a VM reserves."""
+    return Reservation(memory_mib=record.memory_mib, vcpus=record.vcpus, incoming=incoming)
+
+
+def ledgers_of(snapshot: ClusterSnapshot, *nodes: str) -> dict[str, Stored[Ledger] | None]:
+    """The ledgers of these nodes ("" is passed over), for the functions below."""
+    views = {name: snapshot.nodes.get(name) for name in nodes if name}
+    return {name: view.ledger if view else None for name, view in views.items()}
+
+
+def ledger_ops(before: VmRecord, after: VmRecord, ledgers: LedgerOf) -> tuple[Op, ...]:
+    """Move the reservation along with the record: each node of `after` holds one, every other gives it back.
+
+    `ledgers` must hold the current ledger (or None) of every node that either record names.
+    """
+    ops: list[Op] = []
+    wanted = {after.node: reservation_of(after)}
+    if after.target and after.target != after.node:
+        wanted[after.target] = reservation_of(after, incoming=True)
+    for node in sorted({before.node, before.target, after.node, after.target} - {""}):
+        if node not in ledgers:
+            raise Conflict(layout.ledger(node), "was not read")
+        stored = ledgers[node]
+        current = stored.value.vms.get(after.uuid) if stored else None
+        if current == wanted.get(node):
+            continue
+        if node in wanted:
+            ops.append(edit_ledger(node, stored, put={after.uuid: wanted[node]}))
+        else:
+            ops.append(edit_ledger(node, stored, drop=(after.uuid,)))
+    return tuple(ops)
+
+
+def of_event(
+    stored: Stored[VmRecord],
+    event: VmEvent,
+    reason: str,
+    now: str,
+    ledgers: LedgerOf,
+    *,
+    target: str = "",
+    permanent: bool = False,
+) -> Change:
+    """One event of one VM, ledgers included. Raises `Refused` when the VM's state does not allow it."""
+    after = advance(stored.value, event, reason, now, target, permanent)
+    if after == stored.value:
+        return Change((), f"{after.name} is {after.state} already", after)
+    return Change((write_vm(stored, after), *ledger_ops(stored.value, after, ledgers)), reason, after)
+
+
+def start_on(stored: Stored[VmRecord], node: str, reason: str, now: str, ledgers: LedgerOf) -> Change:
+    """Start a VM that is off, on `node`, which becomes responsible for it; its home stays."""
+    started = advance(stored.value, VmEvent.START, reason, now)
+    after = msgspec.structs.replace(started, node=node)
+    return Change((write_vm(stored, after), *ledger_ops(stored.value, after, ledgers)), reason, after)
+
+
+def create_vm(record: VmRecord, xml: str, ledger: Stored[Ledger] | None, conflicts: Mapping[str, PvcError]) -> Change:
+    """A new VM: its record, definition, name and reservation at once."""
+    return Change(
+        (
+            Create(layout.vm_name(record.name), record.uuid.encode()),
+            Create(layout.vm(record.uuid), encode(record)),
+            Create(layout.definition(record.uuid), xml.encode()),
+            edit_ledger(record.node, ledger, put={record.uuid: reservation_of(record)}),
+        ),
+        record.reason,
+        record,
+        conflicts,
+    )
+
+
+def remove_vm(stored: Stored[VmRecord], ledgers: LedgerOf, definition_version: int, name_version: int) -> Change:
+    """Forget a VM: record, definition, name and reservation."""
+    record = stored.value
+    return Change(
+        (
+            Delete(stored.key, stored.version),
+            Delete(layout.definition(record.uuid), definition_version),
+            Delete(layout.vm_name(record.name), name_version),
+            edit_ledger(record.node, ledgers[record.node], drop=(record.uuid,)),
+        ),
+        f"{record.name} is undefined",
+        record,
+    )
+
+
+def guarded(change: Change, epoch: int) -> Change:
+    """The change, valid only while this leader's epoch is the newest."""
+    if not change.ops:
+        return change
+    return replace(change, ops=(Check(layout.LEADER_EPOCH, epoch), *change.ops))

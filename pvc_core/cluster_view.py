@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cluster_view: the watched copy of the whole store, and the one way to commit a decision made on it.
+
+The API and the leader read from here without a round trip. A commit is decided on this copy and carries the
+versions it was decided from: being a moment behind costs a retry, never a wrong write.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from pvc_core import layout
+from pvc_core.changes import Change
+from pvc_core.codec import Stored, decode
+from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
+from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Settings, VmRecord
+from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+
+log = structlog.get_logger(__name__)
+
+_KINDS: Mapping[str, type[msgspec.Struct]] = {
+    layout.NODES: NodeRecord,
+    layout.LEDGERS: Ledger,
+    layout.REPORTS: NodeReport,
+    layout.MEMBERS: Member,
+    layout.VMS: VmRecord,
+}
+COMMIT_ATTEMPTS = 100
+
+
+class ClusterView:
+    """A copy of nodes, ledgers, reports, members, VMs and settings, kept up to date by watches. Thread-safe."""
+
+    def __init__(self, store: ClusterStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
+        self._settings: Stored[Settings] | None = None
+        self._broken: dict[str, BrokenRecord] = {}
+        self._report_seen_s: dict[str, float] = {}
+        self._ahead: dict[str, int] = {}
+        """Versions this process wrote or read itself, not yet confirmed by a watch that may lag behind."""
+        self._generation = 0
+        self._built: tuple[int, ClusterSnapshot] | None = None
+        self._subscriptions: list[Subscription] = []
+
+    def start(self) -> None:
+        """Read everything once and keep watching. Raises `StoreUnavailable`."""
+        self._store.ensure(layout.DIRECTORIES)
+        self._subscriptions.append(self._store.add_session_listener(lambda _state: self._touch()))
+        for parent in _KINDS:
+            self._subscriptions.append(self._store.mirror(parent, self._absorb_watched))
+        self._subscriptions.append(
+            self._store.watch(layout.SETTINGS, lambda entry: self._absorb_watched({layout.SETTINGS: entry}))
+        )
+
+    def close(self) -> None:
+        """Stop watching. The store stays open: it is not ours."""
+        for subscription in self._subscriptions:
+            subscription.cancel()
+        self._subscriptions.clear()
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change of the copy."""
+        return self._generation
+
+    def snapshot(self) -> ClusterSnapshot:
+        """The cluster as last seen. Raises `StoreUnavailable` while the session is not connected."""
+        if self._store.session_state is not SessionState.CONNECTED:
+            raise StoreUnavailable(f"the session is {self._store.session_state.value}")
+        with self._changed:
+            if self._built is None or self._built[0] != self._generation:
+                self._built = (self._generation, self._build())
+            snapshot = self._built[1]
+        return self._with_report_ages(snapshot)
+
+    def wait_for(self, predicate: Callable[[ClusterSnapshot], bool], timeout_s: float) -> bool:
+        """Whether the predicate became true within the time; asked again after every change."""
+        deadline = self._clock.monotonic_s() + timeout_s
+        while True:
+            seen = self._generation
+            if predicate(self.snapshot()):
+                return True
+            left_s = deadline - self._clock.monotonic_s()
+            if left_s <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(left_s if self._generation == seen else 0)
+
+    def wait_change(self, seen: int, timeout_s: float) -> int:
+        """Wait until the generation differs from `seen` or the time is over; the generation now."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._generation != seen, timeout_s)
+            return self._generation
+
+    # --------------------------------------------------------------------------------------- committing
+
+    def commit(self, decide: Callable[[ClusterSnapshot], Change]) -> Change:
+        """Decide on the snapshot and write the decision in one transaction; on a conflict, read and decide again.
+
+        Raises what `decide` raises, the error a change names for a conflict on a certain key, and `Conflict` when
+        the same decision keeps losing.
+        """
+        for attempt in range(COMMIT_ATTEMPTS):
+            change = decide(self.snapshot())
+            if not change.ops:
+                return change
+            try:
+                versions = self._store.transaction(change.ops)
+            except Conflict as conflict:
+                if conflict.key in change.on_conflict:
+                    raise change.on_conflict[conflict.key] from conflict
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+                self.refresh([op.key for op in change.ops])
+                continue
+            self._absorb_own(change.ops, versions)
+            return change
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def try_commit(self, change: Change) -> bool:
+        """Write a change decided elsewhere; False when it was decided on old data, which is then read anew."""
+        try:
+            versions = self._store.transaction(change.ops)
+        except Conflict as conflict:
+            log.info("decision_outdated", key=conflict.key, problem=conflict.problem)
+            self.refresh([op.key for op in change.ops])
+            return False
+        self._absorb_own(change.ops, versions)
+        return True
+
+    def refresh(self, keys: list[str]) -> None:
+        """Read the keys anew from the store, past the watches."""
+        mirrored = [key for key in keys if self._parent(key) in _KINDS or key == layout.SETTINGS]
+        found = self._store.get_many(mirrored)
+        with self._changed:
+            for key in mirrored:
+                self._absorb_newest(key, found.get(key))
+            self._bump()
+
+    # ---------------------------------------------------------------------------------------- absorbing
+
+    @staticmethod
+    def _parent(key: str) -> str:
+        return key.rpartition("/")[0]
+
+    def _touch(self) -> None:
+        with self._changed:
+            self._bump()
+
+    def _bump(self) -> None:
+        self._generation += 1
+        self._changed.notify_all()
+
+    def _absorb_watched(self, entries: Mapping[str, Entry | None]) -> None:
+        with self._changed:
+            for key, entry in entries.items():
+                ahead = self._ahead.get(key)
+                if ahead is not None and entry is not None and entry.version < ahead:
+                    continue
+                self._ahead.pop(key, None)
+                self._absorb(key, entry)
+            self._bump()
+
+    def _absorb_own(self, ops: tuple[Op, ...], versions: tuple[int, ...]) -> None:
+        """Take over what this process has just written, before any watch tells."""
+        with self._changed:
+            for op, version in zip(ops, versions, strict=True):
+                if isinstance(op, Check):
+                    continue
+                entry = None if isinstance(op, Delete) else Entry(op.key, op.data, version)
+                self._absorb_newest(op.key, entry)
+            self._bump()
+
+    def _absorb_newest(self, key: str, entry: Entry | None) -> None:
+        current = self._version_of(key)
+        if entry is not None and current is not None and entry.version < current:
+            return
+        if entry is not None:
+            self._ahead[key] = entry.version
+        self._absorb(key, entry)
+
+    def _version_of(self, key: str) -> int | None:
+        if key == layout.SETTINGS:
+            return self._settings.version if self._settings else None
+        stored = self._records.get(self._parent(key), {}).get(layout.name_in(key))
+        return stored.version if stored else None
+
+    def _absorb(self, key: str, entry: Entry | None) -> None:
+        self._broken.pop(key, None)
+        if key == layout.SETTINGS:
+            self._settings = self._decode(entry, Settings) if entry and entry.data else None
+            return
+        kind = _KINDS.get(self._parent(key))
+        if kind is None:
+            return
+        records, name = self._records[self._parent(key)], layout.name_in(key)
+        stored = self._decode(entry, kind) if entry else None
+        if stored is None:
+            records.pop(name, None)
+        else:
+            records[name] = stored
+        if kind is NodeReport:
+            self._report_seen_s[name] = self._clock.monotonic_s()
+
+    def _decode(self, entry: Entry, kind: type[Any]) -> Stored[Any] | None:
+        try:
+            return decode(entry, kind)
+        except BrokenRecord as broken:
+            if entry.key not in self._broken:
+                log.warning("record_broken", key=entry.key, problem=broken.problem)
+            self._broken[entry.key] = broken
+            return None
+
+    # ----------------------------------------------------------------------------------------- building
+
+    def _build(self) -> ClusterSnapshot:
+        records = self._records
+        nodes = {
+            name: NodeView(
+                record=record,
+                ledger=records[layout.LEDGERS].get(name),
+                report=records[layout.REPORTS].get(name),
+                member=records[layout.MEMBERS].get(name),
+            )
+            for name, record in sorted(records[layout.NODES].items())
+        }
+        return ClusterSnapshot(
+            nodes=nodes,
+            vms=dict(records[layout.VMS]),
+            settings=self._settings.value if self._settings else Settings(),
+            settings_version=self._settings.version if self._settings else -1,
+            broken=dict(self._broken),
+        )
+
+    def _with_report_ages(self, snapshot: ClusterSnapshot) -> ClusterSnapshot:
+        """Ages grow without any change of the store; only nodes whose report is overdue are rebuilt."""
+        now_s = self._clock.monotonic_s()
+        stale_s = snapshot.settings.report_stale_s
+        overdue = {
+            name: replace(node, report_age_s=now_s - self._report_seen_s.get(name, now_s))
+            for name, node in snapshot.nodes.items()
+            if node.report and now_s - self._report_seen_s.get(name, now_s) > stale_s
+        }
+        return replace(snapshot, nodes={**snapshot.nodes, **overdue}) if overdue else snapshot

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""commands: everything an operator can ask of the cluster: the VM commands, and those on nodes and settings.
+
+The API's resources call these and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from pvc_core import changes, layout
+from pvc_core.changes import Change
+from pvc_core.codec import encode
+from pvc_core.errors import InvalidInput, Refused
+from pvc_core.leader import comes_back
+from pvc_core.model import DrainReport, NodeMode, NodeRecord, Settings
+from pvc_core.ports import Create, Set
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.vm_commands import Outcome, VmCommands
+from pvc_core.vm_states import OFF
+
+__all__ = ["Commands", "Outcome"]
+
+Decide = Callable[[ClusterSnapshot], Change]
+SETTING_NAMES = tuple(name for name in Settings.__struct_fields__ if name != "schema")
+
+
+class Commands(VmCommands):
+    """All commands on one cluster. Thread-safe, as the view and the store are."""
+
+    def flush(self, node: str) -> Outcome:
+        """Drain a node: the leader moves its VMs away, and shuts down and holds those that have no other place."""
+        changed: list[NodeRecord] = []
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            view = snapshot.node(node)
+            changed[:] = [view.record.value]
+            if view.mode in (NodeMode.FLUSHING, NodeMode.FLUSHED):
+                return Change((), f"{node} is {view.mode} already")
+            if not view.is_alive:
+                raise Refused(node, f"its daemon is {view.liveness}; only a node whose daemon runs can be flushed")
+            moving = [vm for vm in snapshot.vms_by_node.get(node, ()) if vm.value.state not in OFF]
+            return self._set_mode(view, NodeMode.FLUSHING, DrainReport(total=len(moving)), "flush requested", changed)
+
+        return self._node_outcome(decide, changed)
+
+    def ready(self, node: str) -> Outcome:
+        """Take a node back into service, breaking off a flush; its VMs come home, held and autostart VMs start."""
+        changed: list[NodeRecord] = []
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            view = snapshot.node(node)
+            changed[:] = [view.record.value]
+            if view.mode in (NodeMode.READY, NodeMode.UNFLUSHING):
+                return Change((), f"{node} is {view.mode} already")
+            if not view.is_alive:
+                raise Refused(node, f"its daemon is {view.liveness}; start it first")
+            returning = sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node))
+            drain = DrainReport(total=returning, cancels_flush=view.mode is NodeMode.FLUSHING)
+            return self._set_mode(view, NodeMode.UNFLUSHING, drain, "ready requested", changed)
+
+        return self._node_outcome(decide, changed)
+
+    def _set_mode(
+        self, view: NodeView, mode: NodeMode, drain: DrainReport, reason: str, changed: list[NodeRecord]
+    ) -> Change:
+        now = self._clock.utc_iso()
+        drain = msgspec.structs.replace(drain, started_at=now)
+        record = msgspec.structs.replace(view.record.value, mode=mode, drain=drain, reason=reason, changed_at=now)
+        changed[:] = [record]
+        return Change((changes.write_node(view.record, record),), reason)
+
+    def _node_outcome(self, decide: Decide, changed: list[NodeRecord]) -> Outcome:
+        change = self._view.commit(decide)
+        return Outcome(change.reason, bool(change.ops), node=changed[0])
+
+    def change_settings(self, patch: Mapping[str, object]) -> Outcome:
+        """Change cluster-wide settings. Raises `InvalidInput` naming the setting, the problem and what is allowed."""
+        unknown = [name for name in patch if name not in SETTING_NAMES]
+        if unknown:
+            raise InvalidInput(unknown[0], "is not a setting", allowed=SETTING_NAMES)
+        self._check_default_selector(patch)
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            wanted = _checked_settings(snapshot.settings, patch)
+            if wanted == snapshot.settings:
+                return Change((), "the settings are the same")
+            data = encode(wanted)
+            if snapshot.settings_version < 0:
+                return Change((Create(layout.SETTINGS, data),), "settings changed")
+            return Change((Set(layout.SETTINGS, data, snapshot.settings_version),), "settings changed")
+
+        change = self._view.commit(decide)
+        return Outcome(change.reason, bool(change.ops))
+
+    def _check_default_selector(self, patch: Mapping[str, object]) -> None:
+        name = patch.get("default_selector")
+        if name is not None and name not in self._registry.selectors:
+            known = sorted(self._registry.selectors)
+            raise InvalidInput("default_selector", "is not registered by any plugin", str(name), known)
+
+
+def _checked_settings(settings: Settings, patch: Mapping[str, object]) -> Settings:
+    for name, value in patch.items():
+        try:
+            msgspec.convert({name: value}, Settings, strict=False)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(name, str(error).split(" - at ")[0].lower(), str(value)) from error
+    return msgspec.convert({**msgspec.to_builtins(settings), **patch}, Settings, strict=False)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hookspecs: every hook a plugin can implement, in the order in which they are called.
+
+Two kinds that are never mixed. A *registration hook* is called once, when the plugin is loaded, and returns typed
+entries; what it registers is then chosen by name and called through its Protocol. A *hook* is called for every
+plugin at a certain moment.
+
+A plugin implements any of them with `hookimpl`, in a module named by an entry point of the group `pvc`:
+
+    [project.entry-points.pvc]
+    acme = "pvc_selector_acme"
+
+Rules for every implementation: no parameters but those below, by these names (fewer are fine), no default
+values, no wrappers. A plugin that breaks them, raises in a registration hook, or returns anything but entries
+is not loaded; it is listed as failed with the reason, and everything else goes on. A driver's name starts with
+a letter or digit and holds letters, digits, `.`, `_`, `+` and `-`, 64 at most; a name that two plugins register
+is refused to both, and PVC's own names are refused to others. "none" is no name: it means the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pluggy
+
+from pvc_core.plugin_types import (
+    FilterEntry,
+    HypervisorEntry,
+    RecoveryPolicyEntry,
+    SelectorEntry,
+    StoreEntry,
+    VmProposal,
+)
+from pvc_core.snapshot import ClusterSnapshot
+
+PROJECT = "pvc"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# ------------------------------------------------------------------------------------ registration hooks
+
+
+@hookspec
+def pvc_stores() -> Sequence[StoreEntry]:  # type: ignore[empty-body]
+    """Register stores, chosen by the scheme of the cluster's store URL.
+
+    `open` builds the store without connecting. When it raises, the process that wanted this store ends with
+    that error: there is no other store to fall back to.
+
+        from pvc_core import StoreEntry, hookimpl
+
+        def open_etcd(url):
+            from acme_etcd.store import EtcdStore
+            return EtcdStore(url)
+
+        @hookimpl
+        def pvc_stores():
+            return [StoreEntry("etcd", "an etcd cluster: etcd://host1,host2/prefix", open_etcd)]
+    """
+
+
+@hookspec
+def pvc_hypervisors() -> Sequence[HypervisorEntry]:  # type: ignore[empty-body]
+    """Register hypervisors, chosen by the scheme of the node's hypervisor URL.
+
+    `open` builds the driver without connecting. When it raises, the node daemon ends with that error.
+
+        from pvc_core import HypervisorEntry, hookimpl
+
+        def open_bhyve(site):
+            from acme_bhyve.driver import BhyveHypervisor
+            return BhyveHypervisor(site.url, site.node)
+
+        @hookimpl
+        def pvc_hypervisors():
+            return [HypervisorEntry("bhyve", "bhyve guests: bhyve:///", open_bhyve)]
+    """
+
+
+@hookspec
+def pvc_filters() -> Sequence[FilterEntry]:  # type: ignore[empty-body]
+    """Register filters. Every placement asks all of them; a node passes when none rejects it.
+
+    A filter that raises, or returns anything but a mapping, is left out and the decision is degraded; with
+    `fail_closed=True` no node passes instead. Names of nodes it was not asked about do not matter.
+
+        from pvc_core import FilterEntry, hookimpl
+
+        class Licensed:
+            def reject(self, request, nodes, settings):
+                if "oracle" not in request.metadata.tags:
+                    return {}
+                return {n.name: "has no Oracle licence" for n in nodes if "oracle" not in n.labels}
+
+        @hookimpl
+        def pvc_filters():
+            return [FilterEntry("licensed", "nodes without a licence for the VM", Licensed(), fail_closed=True)]
+    """
+
+
+@hookspec
+def pvc_selectors() -> Sequence[SelectorEntry]:  # type: ignore[empty-body]
+    """Register selectors, chosen by name per VM (`--node-selector`) or as the cluster's default.
+
+    A selector is asked once per placement about all candidates and scores each; the largest number wins. When
+    it raises, or returns anything but a finite number for exactly the candidates, the cluster's default
+    selector ranks instead and the decision is degraded.
+
+        from pvc_core import SelectorEntry, hookimpl
+
+        class MostCores:
+            def score(self, request, candidates):
+                return {node.name: float(node.cores) for node in candidates}
+
+        @hookimpl
+        def pvc_selectors():
+            return [SelectorEntry("cores", "the most physical cores", MostCores())]
+    """
+
+
+@hookspec
+def pvc_recovery_policies() -> Sequence[RecoveryPolicyEntry]:  # type: ignore[empty-body]
+    """Register recovery policies, chosen by name per VM (`recovery_policy`).
+
+    Asked when no node can take a VM whose node is drained: "hold" shuts it down until its home is ready, "stay"
+    leaves it where it is. Anything else, or an exception, counts as "hold".
+
+        from pvc_core import RecoveryPolicyEntry, hookimpl
+
+        class HoldUnlessPrecious:
+            def without_candidate(self, request):
+                return "stay" if "precious" in request.metadata.tags else "hold"
+
+        @hookimpl
+        def pvc_recovery_policies():
+            return [RecoveryPolicyEntry("precious", "held, unless tagged precious", HoldUnlessPrecious())]
+    """
+
+
+# --------------------------------------------------------------------------------------------------- hooks
+
+
+@hookspec
+def pvc_validate_vm(proposal: VmProposal, snapshot: ClusterSnapshot) -> Sequence[str]:  # type: ignore[empty-body]
+    """Veto a VM's definition or metadata: return the reasons against it, none to agree.
+
+    Called before a define, a new definition, a rename or changed metadata is written. The reasons of all plugins
+    are put together; a single one refuses the command. A plugin that raises, or returns anything but strings, has
+    no say: the command goes on and the failure is reported.
+
+        from pvc_core import hookimpl
+
+        @hookimpl
+        def pvc_validate_vm(proposal):
+            if any(tag.startswith("owner=") for tag in proposal.metadata.tags):
+                return []
+            return ["needs a tag owner=..."]
+    """

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""layout: where everything stands in the store, so that no other module spells a key.
+
+Keys are absolute, under the store's chroot, without a trailing slash. Every directory below exists from the
+moment a daemon or API has called `ensure` with `DIRECTORIES`.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+SCHEMA = "/schema"
+SETTINGS = "/settings"
+LEADER = "/leader"
+LEADER_EPOCH = "/leader/epoch"
+LEADER_HOLDER = "/leader/holder"
+MEMBERS = "/members"
+NODES = "/nodes"
+REPORTS = "/reports"
+LEDGERS = "/ledger"
+VMS = "/vms"
+DEFINITIONS = "/definitions"
+NAMES = "/names"
+VM_NAMES = "/names/vms"
+TOKENS = "/tokens"
+
+DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS)
+
+
+def member(node: str) -> str:
+    """The ephemeral key of a living daemon."""
+    return f"{MEMBERS}/{node}"
+
+
+def node(name: str) -> str:
+    """The node's record."""
+    return f"{NODES}/{name}"
+
+
+def report(name: str) -> str:
+    """What the node last said of itself."""
+    return f"{REPORTS}/{name}"
+
+
+def ledger(name: str) -> str:
+    """The VMs assigned to the node and what they reserve."""
+    return f"{LEDGERS}/{name}"
+
+
+def vm(uuid: str) -> str:
+    """The VM's record."""
+    return f"{VMS}/{uuid}"
+
+
+def definition(uuid: str) -> str:
+    """The VM's libvirt XML."""
+    return f"{DEFINITIONS}/{uuid}"
+
+
+def vm_name(name: str) -> str:
+    """The key that makes the VM's name unique; its value is the UUID."""
+    return f"{VM_NAMES}/{name}"
+
+
+def token(name: str) -> str:
+    """An API token's record."""
+    return f"{TOKENS}/{name}"
+
+
+def name_in(key: str) -> str:
+    """The last part of a key."""
+    return key.rsplit("/", 1)[1]

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leader: what crosses nodes: draining them and taking them back: `decide(snapshot)` gives actions with reasons.
+
+Everything it needs to go on is in the store (a node's mode and its `DrainReport`), so another leader continues at
+any line. A drain has an end: every VM is tried a bounded number of times, and one that cannot be helped is written
+into the report and does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pvc_core import changes
+from pvc_core.changes import Change
+from pvc_core.codec import Stored
+from pvc_core.errors import PluginError, Refused
+from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
+from pvc_core.placement import Decision, Placer
+from pvc_core.plugin_calls import ask
+from pvc_core.plugin_types import PlacementRequest, RecoveryPolicyEntry
+from pvc_core.ports import Set
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.vm_states import OFF, VmEvent
+
+EMPTY_DRAIN = DrainReport()
+
+
+@dataclass(frozen=True)
+class MoveVm:
+    """Migrate a VM for the drain or return of `node`."""
+
+    node: str
+    uuid: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StartVm:
+    """Start a VM that belongs to `node`, there; or abort its shutdown."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HoldVm:
+    """Shut a VM down and remember that it starts again when `node` is ready."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CancelMove:
+    """Break off a migration away from `node`, whose flush was cancelled."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeaveVm:
+    """Note in the report of `node` that a VM could not be helped."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FinishDrain:
+    """`node` has reached `mode`."""
+
+    node: str
+    mode: NodeMode
+    reason: str
+
+
+LeaderAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm | FinishDrain
+
+
+@dataclass
+class _Slots:
+    """Migrations under way, per source and per target, against the limit."""
+
+    limit: int
+    outgoing: Counter[str] = field(default_factory=Counter)
+    incoming: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, snapshot: ClusterSnapshot) -> _Slots:
+        slots = cls(snapshot.settings.max_parallel_migrations)
+        for stored in snapshot.vms.values():
+            if stored.value.state is VmState.MIGRATING:
+                slots.outgoing[stored.value.node] += 1
+                slots.incoming[stored.value.target] += 1
+        return slots
+
+    def take(self, source: str, target: str) -> bool:
+        if self.outgoing[source] >= self.limit or self.incoming[target] >= self.limit:
+            return False
+        self.outgoing[source] += 1
+        self.incoming[target] += 1
+        return True
+
+
+Policies = Mapping[str, RecoveryPolicyEntry]
+
+
+def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
+    """What to do now for every node that is being drained or taken back."""
+    actions: list[LeaderAction] = []
+    slots = _Slots.of(snapshot)
+    for name in sorted(snapshot.nodes):
+        node = snapshot.nodes[name]
+        if node.mode is NodeMode.FLUSHING:
+            actions += _flush(node, snapshot, placer, policies, slots)
+        elif node.mode is NodeMode.UNFLUSHING:
+            actions += _unflush(node, snapshot, placer, slots)
+    return tuple(actions)
+
+
+def drain_of(node: NodeView) -> DrainReport:
+    """The report of the drain under way."""
+    return node.record.value.drain or EMPTY_DRAIN
+
+
+# --------------------------------------------------------------------------------------------------- flush
+
+
+def _flush(
+    node: NodeView, snapshot: ClusterSnapshot, placer: Placer, policies: Policies, slots: _Slots
+) -> list[LeaderAction]:
+    drain, actions = drain_of(node), list[LeaderAction]()
+    here = [vm for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.uuid not in drain.stayed]
+    unsettled = [vm for vm in here if vm.value.state not in (*OFF, VmState.RUNNING)]
+    movable: list[Stored[VmRecord]] = []
+    for vm in here:
+        if vm.value.state is not VmState.RUNNING:
+            continue
+        if drain.attempts.get(vm.value.uuid, 0) >= snapshot.settings.migration_attempts:
+            actions.append(LeaveVm(node.name, vm.value.uuid, vm.value.reason))
+        else:
+            movable.append(vm)
+    for decision in _places_elsewhere(node.name, movable, snapshot, placer):
+        if not decision.node:
+            actions.append(_without_candidate(node.name, decision, snapshot, policies))
+        elif slots.take(node.name, decision.node):
+            reason = f"flush of {node.name}; {decision.reason}"
+            actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
+    arriving = any(vm.value.target == node.name for vm in snapshot.vms.values())
+    if not (actions or movable or unsettled or arriving):
+        stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
+        actions.append(FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}"))
+    return actions
+
+
+def _places_elsewhere(
+    node: str, movable: Sequence[Stored[VmRecord]], snapshot: ClusterSnapshot, placer: Placer
+) -> tuple[Decision, ...]:
+    """All planned at once, so that they spread."""
+    requests = [PlacementRequest.for_vm(vm.value, exclude=frozenset({node})) for vm in movable]
+    return placer.place_many(requests, snapshot)
+
+
+def _without_candidate(node: str, decision: Decision, snapshot: ClusterSnapshot, policies: Policies) -> LeaderAction:
+    """The VM's recovery policy says what becomes of it; a policy that is missing or fails means "hold"."""
+    record = snapshot.vms[decision.uuid].value
+    name = record.metadata.recovery_policy
+    entry = policies.get(name)
+    verdict, note = "hold", ""
+    if entry is None:
+        note = f" (recovery policy {name} is not installed)"
+    else:
+        try:
+            verdict = ask(name, entry.policy.without_candidate, PlacementRequest.for_vm(record))
+        except PluginError as failure:
+            note = f" ({failure.sentence()})"
+    if verdict == "stay":
+        return LeaveVm(node, record.uuid, f"recovery policy {name}; {decision.reason}")
+    return HoldVm(node, record.uuid, f"flush of {node}: held, {decision.reason}{note}")
+
+
+# ------------------------------------------------------------------------------------------------- unflush
+
+
+def belongs_to(record: VmRecord, node: str) -> bool:
+    """Whether a ready of `node` is about this VM: its home is there, or it was held there."""
+    return record.home == node or (record.held and record.node == node)
+
+
+def comes_back(record: VmRecord, node: str) -> bool:
+    """Whether a ready of `node` has something to do for this VM."""
+    if not belongs_to(record, node):
+        return False
+    if record.held or (record.node != node and record.state not in OFF):
+        return True
+    return record.metadata.node_autostart and record.state is VmState.STOPPED
+
+
+def _unflush(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, slots: _Slots) -> list[LeaderAction]:
+    drain, actions, waiting = drain_of(node), list[LeaderAction](), False
+    for uuid in sorted(snapshot.vms, key=lambda u: _order(snapshot.vms[u].value)):
+        record = snapshot.vms[uuid].value
+        if not belongs_to(record, node.name) or uuid in drain.stayed:
+            continue
+        step = _bring_back(record, node.name, drain, snapshot, placer, slots)
+        if step == "wait":
+            waiting = True
+        elif not isinstance(step, str):
+            actions.append(step)
+    if not (actions or waiting):
+        stayed = f", {len(drain.stayed)} VMs could not" if drain.stayed else ""
+        actions.append(FinishDrain(node.name, NodeMode.READY, f"its VMs are back{stayed}"))
+    return actions
+
+
+def _order(record: VmRecord) -> tuple[int, int, str]:
+    return (-record.metadata.priority, -record.memory_mib, record.name)
+
+
+def _bring_back(
+    record: VmRecord, node: str, drain: DrainReport, snapshot: ClusterSnapshot, placer: Placer, slots: _Slots
+) -> LeaderAction | str:
+    """The next step for one VM whose home becomes ready: an action, "wait", or "done"."""
+    attempts = drain.attempts.get(record.uuid, 0)
+    if record.state is VmState.MIGRATING:
+        if record.node == node and drain.cancels_flush and not record.cancelling:
+            return CancelMove(node, record.uuid, f"{node} is ready again: its flush is cancelled")
+        return "wait"
+    if record.node == node and record.state is VmState.SHUTTING_DOWN and record.held:
+        return StartVm(node, record.uuid, f"{node} is ready again: the shutdown is aborted")
+    if record.state is VmState.STOPPED:
+        wanted = record.held or record.metadata.node_autostart
+        if not wanted or attempts:
+            return "done"
+        return _start_at_home(record, node, snapshot, placer)
+    if record.node == node:
+        return "wait" if attempts and record.state is VmState.STARTING else "done"
+    if record.state in OFF:
+        return "done"
+    if record.state is not VmState.RUNNING:
+        return "wait"
+    if attempts >= snapshot.settings.migration_attempts:
+        return LeaveVm(node, record.uuid, record.reason)
+    return _migrate_home(record, node, snapshot, placer, slots)
+
+
+def _start_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer) -> LeaderAction:
+    decision = placer.place(PlacementRequest.for_vm(record, accept_unflushing=True), snapshot, only=node)
+    if not decision.node:
+        return LeaveVm(node, record.uuid, decision.reason)
+    why = "it was held" if record.held else "autostart"
+    return StartVm(node, record.uuid, f"{node} is ready: {why}")
+
+
+def _migrate_home(
+    record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer, slots: _Slots
+) -> LeaderAction | str:
+    decision = placer.place(PlacementRequest.for_vm(record, accept_unflushing=True), snapshot, only=node)
+    if not decision.node:
+        return LeaveVm(node, record.uuid, decision.reason)
+    if not slots.take(record.node, node):
+        return "wait"
+    return MoveVm(node, record.uuid, node, f"{node} is ready: it goes home from {record.node}")
+
+
+# ----------------------------------------------------------------------------------------- as transactions
+
+
+def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, now: str) -> Change:
+    """The transaction of an action: the VM with its ledgers, and the node's report, on the snapshot's versions.
+
+    The snapshot may be newer than the one decided on: a place is asked for once more. Raises `Refused` or
+    `NoCandidate` when the action no longer makes sense; then decide again.
+    """
+    node = snapshot.nodes[action.node]
+    if isinstance(action, FinishDrain):
+        drain = msgspec.structs.replace(drain_of(node), finished_at=now)
+        record = msgspec.structs.replace(
+            node.record.value, mode=action.mode, drain=drain, reason=action.reason, changed_at=now
+        )
+        return Change((changes.write_node(node.record, record),), action.reason)
+    if isinstance(action, LeaveVm):
+        stayed = {**drain_of(node).stayed, action.uuid: action.reason}
+        return Change((_noted(node, stayed=stayed),), action.reason)
+    if action.uuid not in snapshot.vms:
+        raise Refused(action.uuid, "it is gone")
+    if isinstance(action, MoveVm):
+        _ask_again(action.uuid, action.target, snapshot, placer)
+    if isinstance(action, StartVm):
+        _ask_again(action.uuid, action.node, snapshot, placer)
+    change = _vm_change(action, snapshot, now)
+    if isinstance(action, MoveVm | StartVm):
+        attempts = dict(drain_of(node).attempts)
+        attempts[action.uuid] = attempts.get(action.uuid, 0) + 1
+        return Change((*change.ops, _noted(node, attempts=attempts)), change.reason, change.vm)
+    return change
+
+
+def _ask_again(uuid: str, target: str, snapshot: ClusterSnapshot, placer: Placer) -> None:
+    record = snapshot.vms[uuid].value
+    request = PlacementRequest.for_vm(record, accept_unflushing=target == record.home or record.held)
+    placer.place(request, snapshot, only=target).raise_if_none()
+
+
+def _noted(node: NodeView, **fields: dict[str, str] | dict[str, int]) -> Set:
+    drain = msgspec.structs.replace(drain_of(node), **fields)
+    return changes.write_node(node.record, msgspec.structs.replace(node.record.value, drain=drain))
+
+
+def _vm_change(action: MoveVm | StartVm | HoldVm | CancelMove, snapshot: ClusterSnapshot, now: str) -> Change:
+    stored = snapshot.vms[action.uuid]
+    record = stored.value
+    if isinstance(action, MoveVm):
+        ledgers = changes.ledgers_of(snapshot, record.node, action.target)
+        return changes.of_event(stored, VmEvent.MIGRATE, action.reason, now, ledgers, target=action.target)
+    ledgers = changes.ledgers_of(snapshot, record.node, record.target, action.node)
+    if isinstance(action, StartVm) and record.state in OFF:
+        return changes.start_on(stored, action.node, action.reason, now, ledgers)
+    event = VmEvent.HOLD if isinstance(action, HoldVm) else VmEvent.START
+    return changes.of_event(stored, event, action.reason, now, ledgers)

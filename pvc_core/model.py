@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""model: the records of the store as frozen typed data: VMs, nodes, reports, ledgers, members, settings.
+
+One set of types for store, API and CLI. Encoded as JSON; a record carries the schema version it was written
+with, and fields this version does not know survive a rewrite (see `pvc_core.codec`).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Literal
+
+import msgspec
+
+from pvc_core.layout import SCHEMA_VERSION
+
+MigrationMethod = Literal["live", "shutdown", "none"]
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+
+
+class VmState(enum.StrEnum):
+    """What a person sees of a VM's life; the table is in `pvc_core.vm_states`."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    SHUTTING_DOWN = "shutting-down"
+    RESTARTING = "restarting"
+    MIGRATING = "migrating"
+    FAILED = "failed"
+    DISABLED = "disabled"
+
+
+class NodeMode(enum.StrEnum):
+    """What the operator wants of a node, and how far the leader is with it."""
+
+    READY = "ready"
+    FLUSHING = "flushing"
+    FLUSHED = "flushed"
+    UNFLUSHING = "unflushing"
+
+
+class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What an administrator chooses per VM. Defaults are the cluster's.
+
+    node_limit: nodes it may run on; empty = any. node_selector: "" = the cluster's default selector.
+    max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s: None = cluster's.
+    """
+
+    node_limit: tuple[str, ...] = ()
+    node_selector: str = ""
+    node_autostart: bool = False
+    migration_method: MigrationMethod = "none"
+    max_downtime_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 300
+    recovery_policy: str = "restart"
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
+    tags: tuple[str, ...] = ()
+    profile: str = ""
+
+
+class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The truth about one VM. Its definition (XML) stands apart, under `/definitions`."""
+
+    schema: int = SCHEMA_VERSION
+    uuid: str
+    name: str
+    state: VmState
+    node: str
+    """The node whose agent is responsible for it now, and in whose ledger it stands."""
+    home: str
+    """The node it goes back to after a temporary migration."""
+    memory_mib: int
+    vcpus: int
+    metadata: VmMetadata = VmMetadata()
+    target: str = ""
+    """While migrating: where to. It stands in that node's ledger too."""
+    permanent: bool = False
+    """While migrating: arrival changes the home as well (move)."""
+    cancelling: bool = False
+    """While migrating: the source's agent is asked to break it off."""
+    forced: bool = False
+    """While shutting down or restarting: terminate at once instead of asking the guest."""
+    after_shutdown: Literal["stopped", "disabled"] = "stopped"
+    """While shutting down: the state that follows."""
+    held: bool = False
+    """Stopped because no candidate was left; starts again when its home becomes ready."""
+    transition: int = 0
+    """Counts every change of the state or of what is wanted in it, so that an agent that missed steps knows."""
+    reason: str = ""
+    """Why it is in this state: the sentence of the last decision."""
+    changed_at: str = ""
+    """Wall-clock time of the last change, for people."""
+
+
+class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The progress of a flush or ready, kept in the store so that another leader goes on from it."""
+
+    total: int = 0
+    """How many VMs it set out to move or start."""
+    attempts: dict[str, int] = {}
+    """VM UUID to how often the leader has tried to migrate or start it."""
+    stayed: dict[str, str] = {}
+    """VM UUID to the reason why it could not be helped."""
+    cancels_flush: bool = False
+    """This ready broke off a flush: migrations away from the node are cancelled."""
+    started_at: str = ""
+    finished_at: str = ""
+
+
+class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted of a node. It appears with the daemon's first start and outlives it."""
+
+    schema: int = SCHEMA_VERSION
+    name: str
+    mode: NodeMode = NodeMode.READY
+    left: bool = False
+    """The daemon stopped cleanly; guests run on unsupervised and the node takes no new VMs."""
+    maintenance: bool = False
+    fenced: bool = False
+    coordinator: bool = True
+    labels: dict[str, str] = {}
+    address: str = ""
+    """Where other nodes' hypervisors reach this one: a host name or IP address."""
+    drain: DrainReport | None = None
+    """Of the flush or ready that runs, or ran last."""
+    reason: str = ""
+    changed_at: str = ""
+
+
+class DomainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One active domain as its host sees it."""
+
+    state: str
+    memory_mib: int = 0
+    vcpus: int = 0
+    cpu_time_ns: int = 0
+
+
+class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of itself every few seconds. `domains` maps UUIDs, also of domains PVC does not own."""
+
+    schema: int = SCHEMA_VERSION
+    node: str
+    session: str = ""
+    memory_total_mib: int
+    memory_available_mib: int
+    cores: int
+    load_1m: float
+    hypervisor: str = ""
+    hypervisor_version: str = ""
+    hypervisor_connected: bool = True
+    domains: dict[str, DomainReport] = {}
+    unknown_domains: dict[str, str] = {}
+    """Domains PVC has never heard of: UUID to name. They are left alone."""
+    progress: dict[str, int] = {}
+    """Outgoing migrations: VM UUID to percent."""
+    reported_at: str = ""
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one VM reserves on a node. `incoming`: it is on its way there."""
+
+    memory_mib: int
+    vcpus: int
+    incoming: bool = False
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """The VMs assigned to a node, running or not, by UUID."""
+
+    schema: int = SCHEMA_VERSION
+    vms: dict[str, Reservation] = {}
+
+    @property
+    def memory_mib(self) -> int:
+        """The sum of what is reserved."""
+        return sum(r.memory_mib for r in self.vms.values())
+
+    @property
+    def vcpus(self) -> int:
+        """The sum of what is reserved."""
+        return sum(r.vcpus for r in self.vms.values())
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A living daemon, bound to its session. `plugins`: name to version; `drivers`: kind to driver names."""
+
+    schema: int = SCHEMA_VERSION
+    node: str
+    session: str
+    version: str
+    host: str = ""
+    """The running host the daemon is on, to tell a restart from a second daemon of the same name."""
+    plugins: dict[str, str] = {}
+    drivers: dict[str, tuple[str, ...]] = {}
+    started_at: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cluster-wide settings, changed by `pvc cluster settings`. Every field's comment is its documentation."""
+
+    schema: int = SCHEMA_VERSION
+    default_selector: str = "mem"
+    """Selector of VMs that name none."""
+    memory_reserve_mib: Annotated[int, msgspec.Meta(ge=0, le=1_048_576)] = 512
+    """Memory of every node that is never given to VMs."""
+    memory_overcommit: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 1.0
+    """A node takes VMs up to (total - reserve) times this ratio."""
+    max_parallel_migrations: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    """Migrations at one time per source node, and per target node."""
+    shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 180
+    """How long a guest may take to power off before it is terminated, unless the VM says otherwise."""
+    migration_timeout_s: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 1800
+    """A live migration that takes longer is cancelled."""
+    migration_attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
+    """How often a flush tries to migrate one VM before it reports that it stayed."""
+    start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """A VM that fails this often within start_failure_window_s becomes failed."""
+    start_failure_window_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+    """The window for start_failures."""
+    start_backoff_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
+    """Pause before the second start attempt; doubled for each further one."""
+    report_interval_s: Annotated[float, msgspec.Meta(ge=0.2, le=300)] = 5.0
+    """How often a node reports."""
+    report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
+    """A node whose report is older than this takes no new VMs."""
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An API token: only its SHA-256 is kept. `expires_at` is empty for one that never expires."""
+
+    schema: int = SCHEMA_VERSION
+    name: str
+    role: Literal["viewer", "operator", "admin"]
+    sha256: str
+    created_at: str = ""
+    expires_at: str = ""

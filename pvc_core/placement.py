@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""placement: which node a VM goes to: filters leave candidates, the VM's selector ranks them, the first one wins.
+
+The same pipeline serves define, migrate, flush, recovery and every dry run, so that an answer to "why there?" is
+the decision itself. It reads a snapshot and writes nothing: the caller reserves the place in a transaction
+that carries the versions of that snapshot.
+
+What a failing plugin does to a decision:
+- a selector that raises or returns anything but a finite number for exactly the candidates is replaced by the
+  cluster's default selector, then by `mem` computed here; so is one that is not installed;
+- a filter that fails is left out, unless its entry says `fail_closed`: then no node passes. The built-in
+  `limit`, `ready` and `memory` fail closed, and without them nothing is placed at all: a limit is never
+  violated by a decision;
+- in each case the decision is `degraded` and names the plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from pvc_core.capacity_view import CapacityView, with_vm, without_vm
+from pvc_core.errors import NoCandidate, PluginError
+from pvc_core.placement_steps import CORE_MEM, Filtered, Ranked, Ranking, filter_nodes, rank
+from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, Rejection, SelectorEntry
+from pvc_core.snapshot import ClusterSnapshot
+
+__all__ = ["Decision", "PlacementDrivers", "Placer", "Planner", "Ranked", "Rejection", "is_default_selector"]
+
+NODES_IN_A_SENTENCE = 3
+REASONS_IN_A_SENTENCE = 8
+
+
+class PlacementDrivers(Protocol):
+    """What placement needs of a registry."""
+
+    @property
+    def selectors(self) -> Mapping[str, SelectorEntry]: ...
+
+    @property
+    def filters(self) -> Mapping[str, FilterEntry]: ...
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a VM goes and why. `node` is "" when no node may take it; then `ranking` is empty.
+
+    ranking: the candidates, best first. rejections: every (node, filter) that said no, by node. selector: the one
+    that ranked, which is not the one asked for when `degraded` says so. reason: one sentence for log and event.
+    """
+
+    vm: str
+    uuid: str
+    node: str = ""
+    ranking: tuple[Ranked, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    selector: str = ""
+    degraded: str = ""
+    reason: str = ""
+
+    def raise_if_none(self) -> str:
+        """The node. Raises `NoCandidate` with a sentence per node when there is none."""
+        if not self.node:
+            raise NoCandidate(
+                self.vm, tuple(f"{node}: {why}" for node, why in _reasons_by_node(self.rejections).items())
+            )
+        return self.node
+
+
+class Placer:
+    """Places VMs with the drivers of a registry. Thread-safe; keeps no state but sums of what it has seen.
+
+    on_plugin_failure: called with every failure of a plugin, its exception as the cause, for logs and events.
+    """
+
+    def __init__(
+        self, drivers: PlacementDrivers, on_plugin_failure: Callable[[PluginError], None] | None = None
+    ) -> None:
+        self.drivers = drivers
+        self.on_plugin_failure = on_plugin_failure
+        self._view = CapacityView()
+
+    def capacities(self, snapshot: ClusterSnapshot) -> Mapping[str, NodeCapacity]:
+        """Every node's capacity by name, in the order of the names."""
+        return self._view.of(snapshot)
+
+    def place(self, request: PlacementRequest, snapshot: ClusterSnapshot, only: str = "") -> Decision:
+        """Choose a node. `only`: an explicit target, the single node that is considered; every filter still applies.
+
+        Raises `NotFound` when there is no node called `only`.
+        """
+        return self.planner(snapshot).place(request, only)
+
+    def planner(self, snapshot: ClusterSnapshot) -> Planner:
+        """For several decisions on one snapshot, each of which sees the ones before it."""
+        return Planner(self, snapshot)
+
+    def place_many(self, requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot) -> tuple[Decision, ...]:
+        """Choose a node for each: highest priority first, then the largest memory, then by name.
+
+        The decisions come in that order, which is the order to carry them out; `Decision.uuid` says whose each is.
+        """
+        planner = self.planner(snapshot)
+        return tuple(planner.place(request) for request in sorted(requests, key=_urgency))
+
+
+class Planner:
+    """Decisions that know of one another: a planned VM counts on its target, and on its source until it arrived.
+
+    What ledgers hold of VMs that are on their way counts as well, so a plan may be continued on a later snapshot.
+    """
+
+    def __init__(self, placer: Placer, snapshot: ClusterSnapshot) -> None:
+        self._placer = placer
+        self._snapshot = snapshot
+        self._capacities = dict(placer.capacities(snapshot))
+
+    def place(self, request: PlacementRequest, only: str = "") -> Decision:
+        """As `Placer.place`, with the VMs planned so far; a place that is found is taken."""
+        if only:
+            self._snapshot.node(only)
+        drivers, settings = self._placer.drivers, self._snapshot.settings
+        nodes = self._nodes_for(request, only)
+        filtered = filter_nodes(drivers.filters, request, nodes, settings)
+        default = CORE_MEM.name if is_default_selector(settings.default_selector) else settings.default_selector
+        named = request.metadata.node_selector
+        wanted = default if is_default_selector(named) else named
+        if filtered.candidates:
+            ranking = rank(drivers.selectors, wanted, default, request, filtered.candidates)
+        else:
+            ranking = Ranking(wanted, "", ())
+        failures = filtered.failures + ranking.failures
+        if self._placer.on_plugin_failure is not None:
+            for failure in failures:
+                self._placer.on_plugin_failure(failure)
+        decision = Decision(
+            vm=request.vm,
+            uuid=request.uuid,
+            node=ranking.ranked[0].node if ranking.ranked else "",
+            ranking=ranking.ranked,
+            rejections=filtered.rejections,
+            selector=ranking.selector,
+            degraded=_degraded(ranking, failures),
+            reason=_reason(request, filtered, ranking, only),
+        )
+        self._take(decision.node, request)
+        return decision
+
+    def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
+        """The nodes to consider, those that hold a reservation of this VM without it."""
+        capacities = self._capacities
+        vm = self._snapshot.vms.get(request.uuid)
+        own = {request.current_node, vm.value.node, vm.value.target} if vm else {request.current_node}
+        own_nodes = {
+            name: without_vm(capacities[name], self._snapshot, request.uuid) for name in own if name in capacities
+        }
+        if only:
+            return (own_nodes.get(only, capacities[only]),)
+        return tuple({**capacities, **own_nodes}.values())
+
+    def _take(self, node: str, request: PlacementRequest) -> None:
+        if node and request.uuid not in self._snapshot.nodes[node].reserved.vms:
+            self._capacities[node] = with_vm(self._capacities[node], request)
+
+
+def is_default_selector(name: str) -> bool:
+    """Whether this names no selector of its own but the cluster's default."""
+    return name in ("", "none")
+
+
+def _urgency(request: PlacementRequest) -> tuple[int, int, str]:
+    return (-request.metadata.priority, -request.memory_mib, request.vm)
+
+
+# -------------------------------------------------------------------------------------------- the sentences
+
+
+def _degraded(ranking: Ranking, failures: Iterable[PluginError]) -> str:
+    """Which plugins did not do their part, and who ranked instead; "" when all did."""
+    problems = [f"the selector {name} is not installed" for name in ranking.missing]
+    problems += [failure.sentence() for failure in failures]
+    if ranking.missing or ranking.failures:
+        problems.append(f"{ranking.selector} ranked instead")
+    return "; ".join(problems)
+
+
+def _reason(request: PlacementRequest, filtered: Filtered, ranking: Ranking, only: str) -> str:
+    if not ranking.ranked:
+        return f"no candidate: {_why_none(filtered.rejections) or 'the cluster has no node'}"
+    best = ranking.ranked[0]
+    if only:
+        return f"{best.node} was named and passes every filter"
+    if len(ranking.ranked) == 1:
+        return f"selector {ranking.selector}: {best.node} is the only candidate"
+    quality = f"has {ranking.summary}" if ranking.summary else "scores highest"
+    sentence = f"selector {ranking.selector}: {best.node} of {len(ranking.ranked)} candidates {quality}"
+    equals = [other.node for other in ranking.ranked[1:] if other.raw == best.raw]
+    if not equals:
+        return sentence
+    tie_break = "the VM is there already" if best.node == request.current_node else "first by name"
+    return f"{sentence}, as {_listed(equals)}; {tie_break}"
+
+
+def _why_none(rejections: Iterable[Rejection]) -> str:
+    """Nodes with the same reasons together, the smallest groups first: they hold what is special."""
+    groups: dict[str, list[str]] = {}
+    for node, why in _reasons_by_node(rejections).items():
+        groups.setdefault(why, []).append(node)
+    by_size = sorted(groups.items(), key=lambda group: len(group[1]))
+    parts = [f"{_listed(nodes)}: {why}" for why, nodes in by_size[:REASONS_IN_A_SENTENCE]]
+    unnamed = sum(len(nodes) for _, nodes in by_size[REASONS_IN_A_SENTENCE:])
+    return "; ".join([*parts, f"{unnamed} more nodes rejected"] if unnamed else parts)
+
+
+def _listed(nodes: list[str]) -> str:
+    if len(nodes) <= NODES_IN_A_SENTENCE:
+        return ", ".join(nodes)
+    return f"{', '.join(nodes[:NODES_IN_A_SENTENCE])} and {len(nodes) - NODES_IN_A_SENTENCE} more"
+
+
+def _reasons_by_node(rejections: Iterable[Rejection]) -> dict[str, str]:
+    reasons: dict[str, list[str]] = {}
+    for rejection in rejections:
+        reasons.setdefault(rejection.node, []).append(rejection.reason)
+    return {node: " and ".join(why) for node, why in reasons.items()}

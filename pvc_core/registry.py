@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""registry: which driver a name means, on this machine, and what became of every plugin.
+
+    registry = Registry.load(blocked=configuration.plugins.blocked)
+    registry.selectors["mem"]; registry.open_store("sqlite:///var/lib/pvc/store.db"); registry.problems
+
+A name that two plugins register is refused to both, since otherwise the order of installation would decide;
+PVC's own names are refused to others, so that no package can take a cluster's filters away by its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+from pvc_core.errors import InvalidInput, PluginError, PvcError
+from pvc_core.plugin_calls import ask
+from pvc_core.plugin_loading import ENTRY_TYPES, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
+from pvc_core.plugin_names import Granted, active_info, grant, load_each
+from pvc_core.plugin_types import (
+    FilterEntry,
+    HypervisorEntry,
+    HypervisorSite,
+    RecoveryPolicyEntry,
+    SelectorEntry,
+    StoreEntry,
+    VmProposal,
+)
+from pvc_core.ports import ClusterStore, Hypervisor
+from pvc_core.snapshot import ClusterSnapshot
+
+__all__ = ["Objection", "PluginInfo", "Registry", "Validation"]
+
+DISABLED_VARIABLE = "PVC_DISABLED_PLUGINS"
+
+EntryT = TypeVar("EntryT", StoreEntry, HypervisorEntry, FilterEntry, SelectorEntry, RecoveryPolicyEntry)
+OpenableT = TypeVar("OpenableT", StoreEntry, HypervisorEntry)
+SiteT = TypeVar("SiteT")
+OpenedT = TypeVar("OpenedT")
+
+
+@dataclass(frozen=True)
+class Objection:
+    """A plugin's reason against a VM's definition or metadata."""
+
+    plugin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What all plugins say of a proposal: one objection refuses it. `failures`: plugins that had no say."""
+
+    objections: tuple[Objection, ...]
+    failures: tuple[PluginError, ...]
+
+    @property
+    def sentence(self) -> str:
+        """All objections in one; "" when there is none."""
+        return "; ".join(f"{objection.plugin}: {objection.reason}" for objection in self.objections)
+
+
+class Registry:
+    """The drivers by kind and name, and the plugins they came from. Immutable after loading; thread-safe."""
+
+    selectors: Mapping[str, SelectorEntry]
+    filters: Mapping[str, FilterEntry]
+    recovery_policies: Mapping[str, RecoveryPolicyEntry]
+    stores: Mapping[str, StoreEntry]
+    hypervisors: Mapping[str, HypervisorEntry]
+    plugins: tuple[PluginInfo, ...]
+    problems: tuple[str, ...]
+    """A sentence for each plugin, driver or setting that was refused."""
+
+    def __init__(self, found: Iterable[FoundPlugin], blocked: Iterable[str] = (), problems: Iterable[str] = ()) -> None:
+        """Load what was found, each on its own. `Registry.load` and `Registry.of` are the ways in."""
+        reported = list(problems)
+        loader = PluginLoader()
+        loaded, refused = load_each(loader, tuple(found), frozenset(blocked))
+        granted, refusals = grant(loaded)
+        self.selectors = _by_name(granted, SelectorEntry)
+        self.filters = _by_name(granted, FilterEntry)
+        self.recovery_policies = _by_name(granted, RecoveryPolicyEntry)
+        self.stores = _by_name(granted, StoreEntry)
+        self.hypervisors = _by_name(granted, HypervisorEntry)
+        active = [active_info(plugin, granted, refusals.get(plugin.found.name, ())) for plugin in loaded]
+        self.plugins = tuple(sorted([*active, *refused], key=lambda info: (info.name, info.distribution)))
+        reported += [f"plugin {info.name}: {info.error}" for info in self.plugins if info.error]
+        self.problems = tuple(reported)
+        self._manager = loader.manager
+
+    @classmethod
+    def load(cls, blocked: Iterable[str] = (), disabled_env: str | None = None) -> Registry:
+        """Every installed plugin, but those blocked by plugin or distribution name: never imported.
+
+        disabled_env: a comma-separated list of further ones; None reads the variable PVC_DISABLED_PLUGINS.
+        """
+        problems: list[str] = []
+        found = tuple(installed_plugins(problems))
+        listed = os.environ.get(DISABLED_VARIABLE, "") if disabled_env is None else disabled_env
+        names = {*blocked, *(name.strip() for name in listed.split(","))} - {""}
+        known = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
+        problems += [f"{name} is to be blocked, but no plugin is called that" for name in sorted(names - known)]
+        return cls(found, names, problems)
+
+    @classmethod
+    def of(cls, *plugins: object, **named: object) -> Registry:
+        """Exactly these plugins (modules or objects), under their own names or the given ones: for tests."""
+        found = [_given(getattr(plugin, "__name__", type(plugin).__name__), plugin) for plugin in plugins]
+        return cls([*found, *(_given(name, plugin) for name, plugin in named.items())])
+
+    @property
+    def plugin_versions(self) -> dict[str, str]:
+        """Active plugins with the versions of their distributions, as a daemon publishes them."""
+        return {info.name: info.version for info in self.plugins if info.state == "active"}
+
+    @property
+    def driver_names(self) -> dict[str, tuple[str, ...]]:
+        """Kinds of drivers with the names one can choose, as a daemon publishes them."""
+        return {kind: tuple(getattr(self, kind)) for kind in ENTRY_TYPES}
+
+    def open_store(self, url: str) -> ClusterStore:
+        """The store for this URL, not connected yet. Raises `InvalidInput`, or `PluginError` when its driver breaks."""
+        entry = _for_url("store", self.stores, url)
+        return _opened(entry.plugin, entry.open, url)
+
+    def open_hypervisor(self, site: HypervisorSite) -> Hypervisor:
+        """The hypervisor for this site, not connected yet. Raises as `open_store`."""
+        entry = _for_url("hypervisor", self.hypervisors, site.url)
+        return _opened(entry.plugin, entry.open, site)
+
+    def validate_vm(self, proposal: VmProposal, snapshot: ClusterSnapshot) -> Validation:
+        """Ask every plugin's `pvc_validate_vm`."""
+        objections: list[Objection] = []
+        failures: list[PluginError] = []
+        offered = {"proposal": proposal, "snapshot": snapshot}
+        for implementation in self._manager.hook.pvc_validate_vm.get_hookimpls():
+            plugin = implementation.plugin_name
+            arguments = [offered[name] for name in implementation.argnames]
+            try:
+                reasons = ask(plugin, _reasons, implementation.function, arguments)
+            except PluginError as failure:
+                failures.append(failure)
+            else:
+                objections += [Objection(plugin, reason) for reason in reasons]
+        return Validation(tuple(objections), tuple(failures))
+
+
+def _given(name: str, plugin: object) -> FoundPlugin:
+    return FoundPlugin(name, lambda: plugin)
+
+
+def _by_name(granted: Granted, kind: type[EntryT]) -> Mapping[str, EntryT]:
+    """The entries of one kind, in the order of their names."""
+    entries = {entry.name: entry for entry in granted.values() if isinstance(entry, kind)}
+    return MappingProxyType(dict(sorted(entries.items())))
+
+
+# ------------------------------------------------------------------------------------------------- opening
+
+
+def _for_url(what: str, entries: Mapping[str, OpenableT], url: str) -> OpenableT:
+    """The driver that the URL's scheme names; `qemu+tcp` is a way to reach `qemu`. Raises `InvalidInput`."""
+    scheme = url.partition(":")[0] if ":" in url else ""
+    schemes = {name: entry.schemes or (name,) for name, entry in entries.items()}
+    for wanted in (scheme, scheme.partition("+")[0]):
+        matching = [name for name in entries if wanted in schemes[name]]
+        if len(matching) == 1:
+            return entries[matching[0]]
+        if matching:
+            raise InvalidInput(what, f"several drivers claim the scheme: {', '.join(matching)}; block one", scheme)
+    known = sorted({f"{known}:" for listed in schemes.values() for known in listed})
+    # Never the whole URL: it may hold a password.
+    raise InvalidInput(what, "no driver is loaded for this URL's scheme", scheme or "(none)", known)
+
+
+def _opened(plugin: str, opener: Callable[[SiteT], OpenedT], site: SiteT) -> OpenedT:
+    """What the driver opens; a `PvcError` of its own passes, anything else it raises becomes a `PluginError`."""
+    try:
+        return ask(plugin, opener, site)
+    except PluginError as failure:
+        if isinstance(failure.__cause__, PvcError):
+            raise failure.__cause__ from None
+        raise
+
+
+def _reasons(function: Callable[..., object], arguments: Sequence[object]) -> list[str]:
+    """A validator's answer as a list of sentences."""
+    answer = function(*arguments)
+    if answer is None:
+        return []
+    if not isinstance(answer, Sequence) or isinstance(answer, str) or not all(isinstance(r, str) for r in answer):
+        raise TypeError(f"pvc_validate_vm returned {answer!r} instead of a list of reasons")
+    return [reason for reason in answer if reason]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""snapshot: the whole cluster at one moment, immutable: what every decision is made from.
+
+`ClusterView` builds it from the watched store; tests and offline tools build it from literals
+(`pvc_core.testing.builders`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pvc_core.codec import Stored
+from pvc_core.errors import BrokenRecord, NotFound
+from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord
+
+EMPTY_LEDGER = Ledger()
+DEFAULT_SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """All that is known of one node. `report_age_s`: by the observer's own clock, since it saw the report change."""
+
+    record: Stored[NodeRecord]
+    ledger: Stored[Ledger] | None = None
+    report: Stored[NodeReport] | None = None
+    member: Stored[Member] | None = None
+    report_age_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.record.value.name
+
+    @property
+    def mode(self) -> NodeMode:
+        return self.record.value.mode
+
+    @property
+    def is_alive(self) -> bool:
+        """Its daemon's session exists."""
+        return self.member is not None
+
+    @property
+    def reserved(self) -> Ledger:
+        """The ledger, empty when nothing was ever assigned."""
+        return self.ledger.value if self.ledger else EMPTY_LEDGER
+
+    @property
+    def liveness(self) -> str:
+        """alive, left (stopped cleanly) or lost, for people."""
+        if self.is_alive:
+            return "alive"
+        return "left" if self.record.value.left else "lost"
+
+
+@dataclass(frozen=True)
+class ClusterSnapshot:
+    """Nodes by name, VMs by UUID, the settings, and the records that do not parse by key."""
+
+    nodes: Mapping[str, NodeView] = field(default_factory=dict)
+    vms: Mapping[str, Stored[VmRecord]] = field(default_factory=dict)
+    settings: Settings = DEFAULT_SETTINGS
+    settings_version: int = -1
+    broken: Mapping[str, BrokenRecord] = field(default_factory=dict)
+    epoch: int | None = None
+    """The leader's epoch when this process leads; its transactions check it."""
+
+    @cached_property
+    def uuid_by_name(self) -> Mapping[str, str]:
+        """VM names to UUIDs."""
+        return {stored.value.name: uuid for uuid, stored in self.vms.items()}
+
+    @cached_property
+    def vms_by_node(self) -> Mapping[str, tuple[Stored[VmRecord], ...]]:
+        """The VMs for which each node is responsible, by name of the VM."""
+        grouped: dict[str, list[Stored[VmRecord]]] = {}
+        for stored in self.vms.values():
+            grouped.setdefault(stored.value.node, []).append(stored)
+        return {node: tuple(sorted(vms, key=lambda s: s.value.name)) for node, vms in grouped.items()}
+
+    def vm(self, reference: str) -> Stored[VmRecord]:
+        """The VM with this name or UUID. Raises `NotFound`, or `BrokenRecord` for one whose record does not parse."""
+        uuid = self.uuid_by_name.get(reference, reference.lower())
+        found = self.vms.get(uuid)
+        if found is not None:
+            return found
+        broken = self.broken.get(f"/vms/{uuid}")
+        if broken is not None:
+            raise broken
+        raise NotFound("VM", reference)
+
+    def node(self, name: str) -> NodeView:
+        """The node with this name. Raises `NotFound` with the known names."""
+        found = self.nodes.get(name)
+        if found is None:
+            raise NotFound("node", name, tuple(sorted(self.nodes)))
+        return found

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For authors of plugins and tests: conformance suites, builders, a fake cluster."""

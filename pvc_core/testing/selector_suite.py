@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""selector_suite: what every selector must do; a subclass with a name is enough to prove it of yours.
+
+    from pvc_core.testing.selector_suite import SelectorSuite
+
+    class TestAcme(SelectorSuite):
+        name = "acme"
+
+The selector is the one that the installed plugins register. Override `registry` to test a plugin that is not
+installed: `return Registry.of(my_plugin)`; it is loaded beside the filters that placement needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from pvc_core.model import NodeMode
+from pvc_core.placement import Decision, Placer
+from pvc_core.placement_steps import CORE_MEM
+from pvc_core.plugin_types import FilterEntry, NodeCapacity, SelectorEntry
+from pvc_core.registry import Registry
+from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, a_vm
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Registry:
+    return Registry.load()
+
+
+class _Drivers:
+    """The selectors under test beside the filters that are installed."""
+
+    def __init__(self, selectors: Mapping[str, SelectorEntry]) -> None:
+        self.selectors = {CORE_MEM.name: CORE_MEM, **selectors}
+        self.filters: Mapping[str, FilterEntry] = _installed().filters
+
+
+class SelectorSuite:
+    """The rules for every selector."""
+
+    name: str
+
+    def registry(self) -> Registry:
+        """Where the selector is registered."""
+        return _installed()
+
+    # ------------------------------------------------------------------------------------------- tools
+
+    def entry(self) -> SelectorEntry:
+        """The selector's entry."""
+        registry = self.registry()
+        assert self.name in registry.selectors, f"{self.name} is not registered; problems: {registry.problems}"
+        return registry.selectors[self.name]
+
+    def scores(self, candidates: Sequence[NodeCapacity]) -> Mapping[str, float]:
+        """What the selector says of the candidates for a small VM."""
+        return self.entry().selector.score(a_request(), tuple(candidates))
+
+    def placer(self) -> Placer:
+        """A placer that knows this selector."""
+        return Placer(_Drivers(self.registry().selectors))
+
+    @staticmethod
+    def candidates() -> tuple[NodeCapacity, ...]:
+        """Nodes that differ in everything, among them an empty, a full and an enormous one."""
+        return (
+            a_capacity("hv1"),
+            a_capacity("hv2", assigned_mib=4096, running_mib=2048, assigned_vcpus=64, assigned_vms=40, load_1m=97.5),
+            a_capacity("hv3", memory_total_mib=2**24, cores=1024, labels={"rack": "a"}),
+            a_capacity("hv4", memory_total_mib=1, memory_available_mib=0, cores=1, coming_vcpus=7),
+            a_capacity("hv5", mode=NodeMode.UNFLUSHING, report_age_s=29.0),
+        )
+
+    # ------------------------------------------------------------------------------------------- rules
+
+    def test_it_says_in_one_line_what_the_best_node_has(self) -> None:
+        summary = self.entry().summary
+        assert summary, f"{self.name} has no summary"
+        assert "\n" not in summary, f"the summary of {self.name} has several lines"
+
+    def test_it_gives_exactly_the_candidates_a_finite_number(self) -> None:
+        scores = self.scores(self.candidates())
+        assert set(scores) == {node.name for node in self.candidates()}
+        assert all(math.isfinite(score) for score in scores.values()), f"not all finite: {dict(scores)}"
+
+    def test_it_scores_a_single_candidate(self) -> None:
+        for node in self.candidates():
+            assert set(self.scores([node])) == {node.name}
+
+    def test_it_scores_a_node_that_reports_no_cores_and_no_memory(self) -> None:
+        bare = a_capacity("hv1", memory_total_mib=0, memory_available_mib=0, cores=0)
+        assert math.isfinite(self.scores([bare])["hv1"])
+
+    def test_the_order_of_the_candidates_does_not_matter(self) -> None:
+        forwards, backwards = self.scores(self.candidates()), self.scores(self.candidates()[::-1])
+        assert dict(forwards) == dict(backwards), f"{dict(forwards)} against {dict(backwards)}"
+
+    def test_it_gives_the_same_answer_twice(self) -> None:
+        assert dict(self.scores(self.candidates())) == dict(self.scores(self.candidates()))
+
+    def test_it_leaves_the_candidates_as_they_were(self) -> None:
+        candidates = self.candidates()
+        self.entry().selector.score(a_request(), candidates)
+        assert candidates == self.candidates()
+
+    def test_a_vm_that_names_it_is_placed_by_it_within_its_limit(self) -> None:
+        snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=n * 4096) for n in range(1, 6)])
+        decision = self.placer().place(a_request(node_selector=self.name, node_limit=("hv2", "hv4")), snapshot)
+        assert decision.degraded == ""
+        assert decision.selector == self.name
+        assert decision.node in ("hv2", "hv4")
+
+
+class SpreadingSelectorSuite(SelectorSuite):
+    """Further rules for selectors that look at how much a node has been given already."""
+
+    def flush_of_12_guests_on_3_nodes(self) -> tuple[Decision, ...]:
+        """The plan for hv1's guests."""
+        guests = [a_vm(f"web{n:02}", node="hv1", node_selector=self.name, memory_mib=256) for n in range(12)]
+        snapshot = a_snapshot([a_node("hv1", mode=NodeMode.FLUSHING), a_node("hv2"), a_node("hv3")], guests)
+        requests = [a_request(guest, exclude=frozenset({"hv1"})) for guest in guests]
+        return self.placer().place_many(requests, snapshot)
+
+    def test_a_flush_does_not_send_all_guests_to_one_node(self) -> None:
+        targets = Counter(decision.node for decision in self.flush_of_12_guests_on_3_nodes())
+        assert targets == {"hv2": 6, "hv3": 6}

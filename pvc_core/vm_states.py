@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vm_states: the life of a VM as one table, `(state, event) -> rule`, and the one function that changes a state.
+
+A pair that is not in `RULES` is refused with the sentence in `REFUSALS`, so that every pair has an answer.
+`stopped`, `disabled` and `failed` are only ever written once the guest is known to be off: whoever wants a VM
+to stop writes `shutting-down` and says in the record how (`forced`) and what follows (`after_shutdown`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import msgspec
+
+from pvc_core.errors import Refused
+from pvc_core.model import VmRecord, VmState
+
+
+class VmEvent(enum.StrEnum):
+    """What can happen to a VM: commands first, then what its agent finds out."""
+
+    START = "start"
+    SHUTDOWN = "shutdown"
+    STOP = "stop"
+    RESTART = "restart"
+    DISABLE = "disable"
+    MIGRATE = "migrate"
+    HOLD = "hold"
+    RELOCATE = "relocate"
+    STARTED = "started"
+    START_FAILED = "start-failed"
+    GAVE_UP = "gave-up"
+    GONE = "gone"
+    ENDED = "ended"
+    ARRIVED = "arrived"
+    MOVED_OFF = "moved-off"
+    MIGRATION_FAILED = "migration-failed"
+    MIGRATION_CANCELLED = "migration-cancelled"
+
+
+class NodeChange(enum.Enum):
+    """What a rule does to the record's node and target."""
+
+    KEEP = "keep"
+    SET_TARGET = "set target"
+    TO_TARGET = "node becomes target"
+    DROP_TARGET = "target is given up"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an event makes of a state. `same`: nothing changes, the command was carried out already."""
+
+    to: VmState
+    same: bool = False
+    forced: bool = False
+    disables: bool = False
+    holds: bool = False
+    cancels: bool = False
+    node: NodeChange = NodeChange.KEEP
+
+
+_S, _E = VmState, VmEvent
+OFF = (_S.STOPPED, _S.FAILED, _S.DISABLED)
+"""The states in which the guest is known to be off."""
+_WINDING_DOWN = (_S.SHUTTING_DOWN, _S.RESTARTING)
+_LIVE = (_S.STARTING, _S.RUNNING, *_WINDING_DOWN)
+
+RULES: dict[tuple[VmState, VmEvent], Rule] = {
+    # commands
+    **{(s, _E.START): Rule(_S.STARTING) for s in (*OFF, *_WINDING_DOWN)},
+    **{(s, _E.START): Rule(s, same=True) for s in (_S.STARTING, _S.RUNNING)},
+    (_S.MIGRATING, _E.START): Rule(_S.MIGRATING, cancels=True),
+    **{(s, _E.SHUTDOWN): Rule(_S.SHUTTING_DOWN) for s in (_S.STARTING, _S.RUNNING, _S.RESTARTING)},
+    (_S.SHUTTING_DOWN, _E.SHUTDOWN): Rule(_S.SHUTTING_DOWN, same=True),
+    **{(s, _E.STOP): Rule(_S.SHUTTING_DOWN, forced=True) for s in _LIVE},
+    **{(s, e): Rule(_S.STOPPED) for s in (_S.STOPPED, _S.FAILED) for e in (_E.SHUTDOWN, _E.STOP)},
+    **{(_S.DISABLED, e): Rule(_S.DISABLED, same=True) for e in (_E.SHUTDOWN, _E.STOP, _E.DISABLE)},
+    **{(s, _E.RESTART): Rule(_S.RESTARTING) for s in (_S.RUNNING, _S.SHUTTING_DOWN)},
+    (_S.RESTARTING, _E.RESTART): Rule(_S.RESTARTING, same=True),
+    **{(s, _E.DISABLE): Rule(_S.SHUTTING_DOWN, disables=True) for s in _LIVE},
+    **{(s, _E.DISABLE): Rule(_S.DISABLED) for s in (_S.STOPPED, _S.FAILED)},
+    (_S.RUNNING, _E.MIGRATE): Rule(_S.MIGRATING, node=NodeChange.SET_TARGET),
+    **{(s, _E.RELOCATE): Rule(s, node=NodeChange.TO_TARGET) for s in OFF},
+    # the leader, draining a node on which a VM cannot be helped
+    **{(s, _E.HOLD): Rule(_S.SHUTTING_DOWN, holds=True) for s in _LIVE},
+    # what the agent finds out
+    (_S.STARTING, _E.STARTED): Rule(_S.RUNNING),
+    (_S.STARTING, _E.START_FAILED): Rule(_S.STARTING),
+    **{(s, _E.GAVE_UP): Rule(_S.FAILED) for s in (_S.STARTING, _S.RUNNING)},
+    (_S.RUNNING, _E.GONE): Rule(_S.STARTING),
+    (_S.MIGRATING, _E.GONE): Rule(_S.STARTING, node=NodeChange.DROP_TARGET),
+    (_S.SHUTTING_DOWN, _E.ENDED): Rule(_S.STOPPED),
+    (_S.RESTARTING, _E.ENDED): Rule(_S.STARTING),
+    (_S.MIGRATING, _E.ARRIVED): Rule(_S.RUNNING, node=NodeChange.TO_TARGET),
+    (_S.MIGRATING, _E.MOVED_OFF): Rule(_S.STARTING, node=NodeChange.TO_TARGET),
+    (_S.MIGRATING, _E.MIGRATION_FAILED): Rule(_S.RUNNING, node=NodeChange.DROP_TARGET),
+    (_S.MIGRATING, _E.MIGRATION_CANCELLED): Rule(_S.RUNNING, node=NodeChange.DROP_TARGET),
+}
+
+_MIGRATING_HINT = "is migrating; `pvc vm start` cancels the migration"
+REFUSALS: dict[tuple[VmState, VmEvent], str] = {
+    **{(_S.MIGRATING, e): _MIGRATING_HINT for e in (_E.SHUTDOWN, _E.STOP, _E.RESTART, _E.DISABLE, _E.MIGRATE, _E.HOLD)},
+    **{(s, _E.RESTART): f"is {s}, not running; `pvc vm start` starts it" for s in (*OFF, _S.STARTING)},
+    **{(s, _E.MIGRATE): f"is {s}; `pvc vm move` gives it another node" for s in OFF},
+    **{(s, _E.MIGRATE): f"is {s}; only a running VM migrates" for s in (_S.STARTING, *_WINDING_DOWN)},
+    **{(s, _E.RELOCATE): f"is {s}; only one that is off changes its node without a migration" for s in VmState},
+    **{(s, _E.HOLD): f"is {s}, there is nothing to hold" for s in OFF},
+}
+
+
+def rule_for(state: VmState, event: VmEvent) -> Rule | str:
+    """The rule for a pair, or the sentence (without subject) that refuses it."""
+    rule = RULES.get((state, event))
+    if rule is not None:
+        return rule
+    return REFUSALS.get((state, event), f"is {state}, in which `{event}` cannot happen")
+
+
+def advance(
+    record: VmRecord, event: VmEvent, reason: str, now: str, target: str = "", permanent: bool = False
+) -> VmRecord:
+    """The record after an event: the only way a VM changes its state.
+
+    `target` and `permanent` belong to MIGRATE and RELOCATE; `now` is wall-clock time for people. The same object
+    comes back when nothing changes. Raises `Refused` when the event cannot happen in this state.
+    """
+    rule = rule_for(record.state, event)
+    if isinstance(rule, str):
+        raise Refused(record.name, rule)
+    if rule.same and not (event in (VmEvent.SHUTDOWN, VmEvent.STOP) and record.held):
+        return record
+    if event is VmEvent.START_FAILED:
+        return msgspec.structs.replace(record, reason=reason, changed_at=now)
+    changed = msgspec.structs.replace(
+        record,
+        state=VmState(record.after_shutdown) if _ends_shutdown(record, event) else rule.to,
+        forced=rule.forced,
+        after_shutdown="disabled" if rule.disables else "stopped",
+        cancelling=rule.cancels,
+        held=rule.holds or (record.held and _ends_shutdown(record, event)),
+        transition=record.transition + 1,
+        reason=reason,
+        changed_at=now,
+    )
+    changed = _with_node(changed, rule, event, target, permanent)
+    same = msgspec.structs.replace(
+        changed, transition=record.transition, reason=record.reason, changed_at=record.changed_at
+    )
+    return record if same == record else changed
+
+
+def _ends_shutdown(record: VmRecord, event: VmEvent) -> bool:
+    return event is VmEvent.ENDED and record.state is VmState.SHUTTING_DOWN
+
+
+def _with_node(record: VmRecord, rule: Rule, event: VmEvent, target: str, permanent: bool) -> VmRecord:
+    """Apply the rule's effect on node, target and home."""
+    if rule.node is NodeChange.SET_TARGET:
+        return msgspec.structs.replace(record, target=target, permanent=permanent)
+    if rule.node is NodeChange.TO_TARGET:
+        node = target if event is VmEvent.RELOCATE else record.target
+        stays = permanent if event is VmEvent.RELOCATE else record.permanent
+        return msgspec.structs.replace(
+            record, node=node, home=node if stays else record.home, target="", permanent=False
+        )
+    if rule.node is NodeChange.DROP_TARGET:
+        return msgspec.structs.replace(record, target="", permanent=False)
+    return record

@@ -125,7 +125,8 @@ class Election:
         epoch_entry = found.get(layout.LEADER_EPOCH)
         if epoch_entry is None:
             self._store.ensure([layout.LEADER_EPOCH])
-            return False
+            self._bell.set()
+            return True
         holder_entry = found.get(layout.LEADER_HOLDER)
         if holder_entry is not None:
             ours = Holder(self._candidate, session_id, epoch_entry.version)

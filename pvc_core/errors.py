@@ -3,7 +3,7 @@
 
 An error carries fields, not a formatted sentence: the API turns them into problem+json, the CLI into a
 line for a person, and a test asserts on them. "No" as an ordinary answer is never an exception here
-(see `pvc_core.placement_types.Rejection`).
+(see `pvc_core.plugin_types.Rejection`).
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ The same pipeline serves define, migrate, flush, recovery and every dry run, so 
 the decision itself. It reads a snapshot and writes nothing: the caller reserves the place in a transaction
 that carries the versions of that snapshot.
 
-What a failing plugin does to a decision:
+What a failing plugin does to a decision, which then is `degraded` and names it:
 - a selector that raises or returns anything but a finite number for exactly the candidates is replaced by the
   cluster's default selector, then by `mem` computed here; so is one that is not installed;
-- a filter that fails is left out, unless its entry says `fail_closed`: then no node passes. The built-in
-  `limit`, `ready` and `memory` fail closed, and without them nothing is placed at all: a limit is never
-  violated by a decision;
-- in each case the decision is `degraded` and names the plugin.
+- a filter that fails is left out, unless its entry says `fail_closed`: then no node passes.
+
+The built-in `limit`, `ready` and `memory` fail closed, and where one of them is blocked or missing nothing is
+placed at all: a limit is never violated by a decision.
 """
 
 from __future__ import annotations

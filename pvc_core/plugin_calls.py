@@ -10,7 +10,11 @@ import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import structlog
+
 from pvc_core.errors import PluginError
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,3 +35,8 @@ def ask(plugin: str, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         raise PluginError(plugin, f"PluginError: {error}") from error
     except BaseException as error:
         raise PluginError(plugin, traceback.format_exception_only(error)[-1].strip()) from error
+
+
+def log_failure(failure: PluginError) -> None:
+    """Log what a plugin did wrong, with the traceback of what it raised."""
+    log.warning("plugin_failed", plugin=failure.plugin, problem=failure.problem, exc_info=failure.__cause__)

@@ -23,6 +23,7 @@ from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError,
 from pvc_core.metadata import apply_patch, check_metadata
 from pvc_core.model import NodeRecord, VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
+from pvc_core.plugin_calls import log_failure
 from pvc_core.plugin_types import PlacementRequest, VmProposal
 from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Set
 from pvc_core.registry import Registry
@@ -59,7 +60,7 @@ class VmCommands:
         self._store = store
         self._registry = registry
         self._clock = clock
-        self._placer = Placer(registry)
+        self._placer = Placer(registry, log_failure)
 
     # -------------------------------------------------------------------------- define, change, forget
 

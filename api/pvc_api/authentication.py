@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """authentication: who is asking and what their role allows.
 
-A request carries a bearer token, or it comes from a process on a cluster node that may read the store anyway
-(`LocalAuthority`). A resource says per method which role it takes; what it does not say takes an admin.
+A request carries a bearer token, or it comes from a process on a cluster node that may write to the store anyway
+(`LocalAuthority`). Each method of a resource says which role it takes; one that does not say takes an admin.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import falcon
-
 from pvc_core.errors import Forbidden, Unauthenticated
 
 Role = Literal["viewer", "operator", "admin"]
+Access = Literal["public", "viewer", "operator", "admin"]
+"""The least role that may use a method; `public`: no token is needed."""
+
+ACCESS_ATTRIBUTE = "pvc_access"
+"""Where `documentation.documented` notes a method's access."""
+
 RANKS: dict[Role, int] = {"viewer": 0, "operator": 1, "admin": 2}
 
 
@@ -71,30 +75,16 @@ class LocalAuthority:
         return self._identity
 
 
-class Resource:
-    """The root of all resources. `roles`: the least role per method."""
-
-    roles: dict[str, Role] = {}
-    is_public = False
-    """Needs no token at all."""
-
-    def role_for(self, method: str) -> Role:
-        """The least role that may use this method."""
-        return self.roles.get(method, "admin")
+def access_to(resource: object, method: str) -> Access:
+    """What the method takes. One that the resource does not serve is answered with 405, to whoever has a token."""
+    responder = getattr(resource, f"on_{method.lower()}", None)
+    if responder is None:
+        return "viewer"
+    access: Access = getattr(responder, ACCESS_ATTRIBUTE, "admin")
+    return access
 
 
-def authorise(resource: object, method: str, authenticator: Authenticator, authorization: str | None) -> Identity:
-    """Who is asking, if they may. Raises `Unauthenticated` or `Forbidden`."""
-    if isinstance(resource, Resource) and resource.is_public:
-        return NOBODY
-    identity = authenticator.authenticate(authorization)
-    if method not in falcon.COMBINED_METHODS or (isinstance(resource, Resource) and not _serves(resource, method)):
-        return identity  # answered with 405, which needs no role
-    needed: Role = resource.role_for(method) if isinstance(resource, Resource) else "admin"
+def check_role(identity: Identity, needed: Role) -> None:
+    """Raise `Forbidden` unless the identity's role is the needed one or a higher one."""
     if RANKS[identity.role] < RANKS[needed]:
         raise Forbidden(identity.role, needed)
-    return identity
-
-
-def _serves(resource: Resource, method: str) -> bool:
-    return hasattr(resource, f"on_{method.lower()}")

@@ -16,10 +16,11 @@ import falcon
 import msgspec
 from spectree import SecurityScheme, SpecTree
 from spectree.model_adapter.msgspec_adapter import MsgspecModelAdapter
-from spectree.models import SecuritySchemeData, SecureType
+from spectree.models import SecureType, SecuritySchemeData
 from spectree.plugins.falcon_plugin import FalconPlugin
 from spectree.response import Response
 
+from pvc_api.authentication import ACCESS_ATTRIBUTE, Access
 from pvc_api.decoding import Body, Query, read
 from pvc_api.problems import PROBLEM_JSON, Problem
 from pvc_api.version import pvc_version
@@ -93,7 +94,7 @@ ETAG = {"ETag": "The record's version, for If-Match"}
 
 spec = SpecTree(
     backend=_Backend,
-    model_adapter=_Adapter(),
+    model_adapter=cast(Any, _Adapter()),  # its protocol wants one exception type for all adapters
     naming_strategy=lambda model: str(model.__name__),
     nested_naming_strategy=lambda _parent, child: child,
     validation_error_model=Problem,
@@ -112,23 +113,23 @@ spec = SpecTree(
 
 def documented(
     tag: Tag,
+    access: Access,
     answers: dict[int, type[msgspec.Struct] | Media],
     *,
     problems: tuple[int, ...] = (),
     body: type[Body] | None = None,
     query: type[Query] = NoQuery,
     headers: dict[str, str] | None = None,
-    public: bool = False,
 ) -> Callable[[F], F]:
     """Declare a method of a resource. Its docstring is the documentation.
 
-    answers: successful ones by status. problems: further than `ALWAYS`. The converted body and query string stand
-    in `req.context.json` and `req.context.query`.
+    access: the least role that may use it. answers: successful ones by status. problems: further than `ALWAYS`.
+    The converted body and query string stand in `req.context.json` and `req.context.query`.
     """
     models: dict[str, Any] = {}
     media: dict[int, Media] = {}
     bodies = (411, 413, 415) if body else ()
-    for status in sorted({*problems, *bodies, *(() if public else ALWAYS)} - set(answers)):
+    for status in sorted({*problems, *bodies, *(() if access == "public" else ALWAYS)} - set(answers)):
         models[f"HTTP_{status}"] = Problem
     for status, answer in answers.items():
         if isinstance(answer, Media):
@@ -139,10 +140,16 @@ def documented(
         query=query,
         resp=_Answers(media, headers or {}, **models),
         tags=[tag],
-        security=[{}] if public else None,
+        security=[{}] if access == "public" else None,
         validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,
     )
-    return cast("Callable[[F], F]", validate)
+
+    def declare(method: F) -> F:
+        declared = validate(method)
+        setattr(declared, ACCESS_ATTRIBUTE, access)
+        return cast(F, declared)
+
+    return declare
 
 
 def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[str, Any]:

@@ -7,9 +7,8 @@ The store keeps what the leader needs to go on; what a person wants to know foll
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
-from pvc_api.views import DrainView, MovingVm, ShownVmState, WaitingVm
+from pvc_api.views import DrainView, MovingVm, WaitingVm
 from pvc_api.vm_views import progress_pct
 from pvc_core.leader import comes_back
 from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
@@ -86,8 +85,8 @@ def _shares_slots(other: VmRecord, vm: VmRecord, node: NodeView) -> bool:
 
 
 def _moving_view(vm: VmRecord, snapshot: ClusterSnapshot) -> MovingVm:
-    state = cast(ShownVmState, vm.state.value)
-    return MovingVm(vm=vm.name, state=state, target=vm.target, progress_pct=progress_pct(vm, snapshot))
+    progress = progress_pct(vm, snapshot)
+    return MovingVm(vm=vm.name, state=vm.state.value, target=vm.target, progress_pct=progress)
 
 
 def _by_name(vms: Iterable[VmRecord]) -> list[VmRecord]:

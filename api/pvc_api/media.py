@@ -13,9 +13,7 @@ _ENCODER = msgspec.json.Encoder()
 
 def json_handlers() -> falcon.media.Handlers:
     """Falcon's media handlers for an API that speaks JSON only."""
-    return falcon.media.Handlers(
-        {falcon.MEDIA_JSON: falcon.media.JSONHandler(dumps=_ENCODER.encode, loads=_loads)}  # type: ignore[arg-type]
-    )
+    return falcon.media.Handlers({falcon.MEDIA_JSON: falcon.media.JSONHandler(dumps=_ENCODER.encode, loads=_loads)})
 
 
 def _loads(text: bytes | str) -> object:

@@ -11,7 +11,7 @@ import secrets
 
 import falcon
 
-from pvc_api.authentication import NOBODY, Authenticator, Identity, authorise
+from pvc_api.authentication import NOBODY, Authenticator, Identity, access_to, check_role
 from pvc_api.media import check_body_size
 from pvc_api.services import Log
 from pvc_core.ports import Clock
@@ -23,8 +23,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestLog:
     """Names the request and logs what became of it."""
 
-    def __init__(self, log: Log, clock: Clock) -> None:
+    def __init__(self, log: Log, audit_log: Log, clock: Clock) -> None:
         self._log = log
+        self._audit_log = audit_log
         self._clock = clock
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -55,7 +56,8 @@ class RequestLog:
         duration_ms = round((self._clock.monotonic_s() - req.context.started_s) * 1000, 1)
         req.context.log.info("request", duration_ms=duration_ms, remote=req.remote_addr, **fields)
         if req.method not in READING:
-            req.context.log.info("audit", role=identity.role, outcome=req.context.outcome, **fields)
+            fields["request_id"] = req.context.request_id
+            self._audit_log.info("audit", role=identity.role, outcome=req.context.outcome, **fields)
 
 
 class Authentication:
@@ -68,4 +70,8 @@ class Authentication:
         self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, object]
     ) -> None:
         """Before the method is called, once the route is known."""
-        req.context.identity = authorise(resource, req.method, self._authenticator, req.auth)
+        needed = access_to(resource, req.method)
+        if needed == "public":
+            return
+        req.context.identity = self._authenticator.authenticate(req.auth)
+        check_role(req.context.identity, needed)

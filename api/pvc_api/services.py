@@ -12,7 +12,7 @@ from pvc_api.tokens import TokenBook
 from pvc_api.waiting import Waiter
 from pvc_core.cluster_view import ClusterView
 from pvc_core.commands import Commands
-from pvc_core.ports import ClusterStore, Clock
+from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
 
 Log = structlog.typing.FilteringBoundLogger
@@ -31,3 +31,5 @@ class Services:
     waiter: Waiter
     clock: Clock
     log: Log
+    audit_log: Log
+    """Where each request that changes something leaves a line."""

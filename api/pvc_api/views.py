@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pvc_api.authentication import Role
 from pvc_core.model import MigrationMethod, NodeMode
 from pvc_core.placement import Decision
 
@@ -211,3 +212,88 @@ class ClusterStatus(Answer, frozen=True, kw_only=True):
     cores: int
     problems: tuple[str, ...]
     broken: tuple[BrokenRecordView, ...]
+
+
+class SettingsView(Answer, frozen=True, kw_only=True):
+    """The cluster's settings by name; `version` -1 while none was ever changed."""
+
+    settings: dict[str, str | int | float]
+    version: Version
+
+
+class SettingsOutcome(Answer, frozen=True, kw_only=True):
+    """The settings after a change."""
+
+    settings: dict[str, str | int | float]
+    version: Version
+    changed: bool
+    reason: str
+
+
+class DriverView(Answer, frozen=True, kw_only=True):
+    """What a plugin registers: a selector, filter, recovery policy, store or hypervisor that one can choose by name."""
+
+    kind: str
+    name: str
+    summary: str
+
+
+class PluginView(Answer, frozen=True, kw_only=True):
+    """One plugin. `nodes`: the version each living node has. `error`: why it, or one of its drivers, was refused."""
+
+    name: str
+    state: Literal["active", "blocked", "failed", "absent"]
+    distribution: str = ""
+    version: str = ""
+    summary: str = ""
+    hooks: tuple[str, ...] = ()
+    drivers: tuple[DriverView, ...] = ()
+    error: str = ""
+    nodes: dict[str, str] = {}
+
+
+class PluginList(Answer, frozen=True, kw_only=True):
+    """All plugins, and a sentence for each thing that was refused."""
+
+    plugins: tuple[PluginView, ...]
+    problems: tuple[str, ...]
+
+
+class TokenView(Answer, frozen=True, kw_only=True):
+    """A token without its secret. `expires_at` is empty for one that never expires."""
+
+    name: str
+    role: Role
+    created_at: str
+    expires_at: str
+    expired: bool
+
+
+class TokenList(Answer, frozen=True, kw_only=True):
+    """All tokens, and those whose records do not parse."""
+
+    tokens: tuple[TokenView, ...]
+    broken: tuple[BrokenRecordView, ...]
+
+
+class TokenCreated(Answer, frozen=True, kw_only=True):
+    """A new token and its secret, which is shown this once."""
+
+    token: TokenView
+    secret: str
+
+
+class TokenRemoved(Answer, frozen=True, kw_only=True):
+    """The token is gone."""
+
+    name: str
+    reason: str
+
+
+class Health(Answer, frozen=True, kw_only=True):
+    """Whether this process can serve. `store`: the state of its session."""
+
+    status: Literal["ok", "unavailable"]
+    store: Literal["connected", "suspended", "lost"]
+    version: str
+    detail: str = ""

@@ -8,11 +8,11 @@ record and on a migration's progress alone, so it is kept until one of them is a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import msgspec
 
-from pvc_api.views import ShownVmState, VmPlaceView, VmView
+from pvc_api.views import VmPlaceView, VmView
 from pvc_core import layout
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord
@@ -43,7 +43,7 @@ def view_of(record: VmRecord, version: int, progress: int | None = None) -> VmVi
     return VmView(
         uuid=record.uuid,
         name=record.name,
-        state=cast(ShownVmState, record.state.value),
+        state=record.state.value,
         node=record.node,
         home=record.home,
         target=record.target,

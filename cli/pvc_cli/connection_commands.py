@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +19,12 @@ from pvc_cli.connections import (
     save_connections,
 )
 from pvc_cli.output import emit, say, table
+from pvc_cli.references import ConnectionReference
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @click.group()
@@ -69,7 +74,7 @@ def list_(session: Session) -> None:
     connections = load_connections(connections_path(session.environment))
     items = [_shown(entry, connections) for _, entry in sorted(connections.by_name.items())]
 
-    def people() -> object:
+    def people() -> RenderableType:
         drawn = table("used", "name", "url", "token", "ca", folding=("url", "ca"))
         for item in items:
             used = "*" if item["current"] else ""
@@ -83,7 +88,7 @@ def list_(session: Session) -> None:
 
 
 @connection.command("remove")
-@click.argument("name")
+@click.argument("name", type=ConnectionReference())
 @pass_session
 def remove(session: Session, name: str) -> None:
     """Forget the connection NAME and its token. The token stays valid: see `pvc token revoke`."""
@@ -93,10 +98,13 @@ def remove(session: Session, name: str) -> None:
 
 
 @connection.command("use")
-@click.argument("name")
+@click.argument("name", type=ConnectionReference())
 @pass_session
 def use_(session: Session, name: str) -> None:
-    """Use the connection NAME from now on; `local` is this machine itself, for cluster nodes."""
+    """Use the connection NAME from now on.
+
+    `local` is this machine itself, for cluster nodes.
+    """
     path = connections_path(session.environment)
     save_connections(path, load_connections(path).using(name))
     say(f"{'this machine itself' if name == LOCAL else f'connection {name}'} is used from now on")

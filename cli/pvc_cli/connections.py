@@ -110,12 +110,13 @@ def load_connections(path: Path) -> Connections:
     import yaml
 
     try:
-        document = yaml.safe_load(text) or {}
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InvalidInput("connections", f"is not YAML: {' '.join(str(error).split())}", str(path)) from error
-    if not isinstance(document, dict) or not isinstance(document.get("connections") or {}, dict):
+    document = {} if document is None else document
+    entries = document.get("connections", {}) if isinstance(document, dict) else None
+    if not isinstance(entries, dict):
         raise InvalidInput("connections", "must hold a mapping `connections`", str(path))
-    entries = document.get("connections") or {}
     by_name = {str(name): _connection(str(name), entry, path) for name, entry in entries.items()}
     return Connections(by_name, str(document.get("current") or ""))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +18,7 @@ import click
 from pvc_cli.exit_codes import DONE, FAILED, INTERRUPTED, READER_GONE, USAGE, epilogue
 from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import Output, is_coloured
+from pvc_cli.references import ConnectionReference
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_core.errors import PvcError
 
@@ -43,7 +44,8 @@ class RootGroup(LazyGroup):
         extra.pop("standalone_mode", None)
         try:
             result = _run(
-                lambda: super(RootGroup, self).main(args, prog_name, standalone_mode=False, obj=session, **extra), session
+                lambda: super(RootGroup, self).main(args, prog_name, standalone_mode=False, obj=session, **extra),
+                session,
             )
         finally:
             session.close()
@@ -64,8 +66,7 @@ def _run(command: Callable[[], Any], session: Session) -> int:
     except KeyboardInterrupt:
         return _interrupted(session, by_signal=True)
     except click.ClickException as error:
-        error.show()
-        return USAGE
+        return _misused(session, error)
     except PvcError as error:
         return _failed(session, error)
     return result if isinstance(result, int) else DONE
@@ -80,14 +81,32 @@ def _interrupted(session: Session, by_signal: bool) -> int:
     return INTERRUPTED
 
 
+def _misused(session: Session, error: click.ClickException) -> int:
+    """The command line makes no sense: say what is wrong with it and where help is; a bare group shows its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return USAGE
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"; see `{context.command_path} --help`" if context else ""
+    problem = " ".join(error.format_message().split())
+    _complain(f"{problem.rstrip('.')}{hint}")
+    _complain_to_scripts(session, {"code": "usage", "detail": problem})
+    return USAGE
+
+
 def _failed(session: Session, error: PvcError) -> int:
     """The error's sentence, and with -o json its fields on a second line."""
     from pvc_cli.problems import as_document, exit_code_of
 
     _complain(" ".join(error.sentence().split()))
-    if session.output is Output.JSON:
-        click.echo(json.dumps(as_document(error), ensure_ascii=False, default=str), err=True)
+    _complain_to_scripts(session, as_document(error))
     return exit_code_of(error)
+
+
+def _complain_to_scripts(session: Session, document: Mapping[str, object]) -> None:
+    """With -o json, the last line on stderr is the problem as one line of JSON."""
+    if session.output is Output.JSON:
+        click.echo(json.dumps(document, ensure_ascii=False, default=str), err=True)
 
 
 def _complain(sentence: str) -> None:
@@ -108,6 +127,7 @@ def _complain(sentence: str) -> None:
     "--connection",
     metavar="NAME",
     default="",
+    type=ConnectionReference(),
     show_default=False,
     help="Connection to use, see `pvc connection list`; `local` is this machine itself.  [default: the one in use]",
 )

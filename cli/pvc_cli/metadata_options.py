@@ -18,7 +18,7 @@ from pvc_cli.session import F
 MIGRATION_METHODS = ("live", "shutdown", "none")
 
 
-class SecondsOrDefault(click.ParamType):
+class SecondsOrDefault(click.ParamType[int | str]):
     """A number of seconds, or `default` for the cluster's own setting (None)."""
 
     name = "seconds"
@@ -60,7 +60,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         metavar="NODES",
         multiple=True,
         type=NodeReference(),
-        help="Nodes it may ever run on, comma-separated or repeated; \"\" allows any.  [default: any]",
+        help='Nodes it may run on, comma-separated or repeated; "" allows any.  [default: any]',
     ),
     click.option(
         "-s",
@@ -106,7 +106,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "tags",
         metavar="TAG",
         multiple=True,
-        help="A tag of its own; repeat it for several. Replaces all tags; \"\" removes them.  [default: none]",
+        help='A tag of its own; repeat it for several. Replaces all tags; "" removes them.  [default: none]',
     ),
     click.option("--profile", metavar="NAME", help="The profile it was made from, for people.  [default: none]"),
 ]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -19,6 +20,10 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+
+ROOMY_COLUMNS = 100
+"""From this width on, a terminal has room for wide gaps between columns."""
 
 
 class Output(enum.StrEnum):
@@ -95,7 +100,7 @@ def table(*columns: str, right: Sequence[str] = (), folding: Sequence[str] = ())
     """An empty table without lines. `right` names columns of numbers, `folding` those that may take several lines."""
     from rich.table import Table
 
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    drawn = Table(box=None, pad_edge=False, padding=(0, _gap(), 0, 0), header_style="bold")
     for column in columns:
         drawn.add_column(
             column.upper(),
@@ -103,6 +108,23 @@ def table(*columns: str, right: Sequence[str] = (), folding: Sequence[str] = ())
             no_wrap=column not in folding,
             overflow="fold",
         )
+    return drawn
+
+
+def _gap() -> int:
+    """Spaces between two columns: one where space is scarce."""
+    return 1 if sys.stdout.isatty() and shutil.get_terminal_size().columns < ROOMY_COLUMNS else 2
+
+
+def facts_table(facts: Mapping[str, RenderableType]) -> Table:
+    """Labels and what they say, a fact a line."""
+    from rich.table import Table
+
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn.add_column(no_wrap=True, style="bold")
+    drawn.add_column(overflow="fold")
+    for label, value in facts.items():
+        drawn.add_row(label, value)
     return drawn
 
 

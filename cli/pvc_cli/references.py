@@ -40,7 +40,7 @@ def resolve_vm(session: Session, reference: str) -> str:
     return str(found[0]["uuid"]) if found else reference
 
 
-class _Completed(click.ParamType):
+class _Completed(click.ParamType[str]):
     """Text that completes to names that a request finds."""
 
     kind = ""
@@ -50,7 +50,9 @@ class _Completed(click.ParamType):
         raise NotImplementedError
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        session = Session(connection=str(ctx.find_root().params.get("connection") or ""), patience_s=COMPLETION_TIMEOUT_S)
+        session = Session(
+            connection=str(ctx.find_root().params.get("connection") or ""), patience_s=COMPLETION_TIMEOUT_S
+        )
         try:
             names = list(self.names(session))
         except PvcError:

@@ -112,10 +112,60 @@ class NodeView(TypedDict):
     unknown_domains: dict[str, str]
 
 
+class ClusterStatus(TypedDict):
+    """The cluster at a glance."""
+
+    version: str
+    store: str
+    leader: str
+    nodes: dict[str, int]
+    liveness: dict[str, int]
+    vms: dict[str, int]
+    memory_total_mib: int
+    memory_reserved_mib: int
+    vcpus_reserved: int
+    cores: int
+    problems: list[str]
+
+
+class DriverView(TypedDict):
+    """What a plugin registers."""
+
+    kind: str
+    name: str
+    summary: str
+
+
+class PluginView(TypedDict):
+    """One plugin, and the version of it that each living node has."""
+
+    name: str
+    state: str
+    distribution: str
+    version: str
+    summary: str
+    hooks: list[str]
+    drivers: list[DriverView]
+    error: str
+    nodes: dict[str, str]
+
+
+class TokenView(TypedDict):
+    """A token without its secret."""
+
+    name: str
+    role: str
+    created_at: str
+    expires_at: str
+    expired: bool
+
+
 class Ranked(TypedDict):
-    """A candidate in a placement."""
+    """A candidate's place in a ranking: what the selector said, and that from 0 (worst) to 100."""
 
     node: str
+    score: float
+    raw: float
 
 
 class Rejection(TypedDict):
@@ -124,3 +174,15 @@ class Rejection(TypedDict):
     node: str
     reason: str
     plugin: str
+
+
+class Decision(TypedDict):
+    """Where a VM would go and why."""
+
+    vm: str
+    node: str
+    ranking: list[Ranked]
+    rejections: list[Rejection]
+    selector: str
+    degraded: str
+    reason: str

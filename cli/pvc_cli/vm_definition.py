@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pvc_cli.definition_files import confirmed, diff_of, edited, kept_on_failure, read_definition
 from pvc_cli.following import seconds_to_wait, wait_options
 from pvc_cli.metadata_options import metadata_options, metadata_patch
-from pvc_cli.output import emit, say, table
+from pvc_cli.output import emit, facts_table, say
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.views import METADATA_FIELDS, VmView
 from pvc_cli.vm_outcomes import conclude, in_state
 from pvc_cli.vm_places import target_option
 from pvc_cli.words import name_of, whereabouts
-from pvc_core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from pvc_core.errors import InvalidInput, Refused
 
 TIMEOUT_S = 600
 
@@ -36,9 +33,11 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output_option
 @pass_session
 def define(
-    session: Session, file: str, target: str, starts: bool, wait: bool | None, timeout_s: float, **options: Any
+    session: Session, /, file: str, target: str, starts: bool, wait: bool | None, timeout_s: float, **options: Any
 ) -> None:
-    """Define a VM from the libvirt XML in FILE, `-` for stdin, and place it.
+    """Define a VM from libvirt XML, and place it.
+
+    The XML is read from FILE, `-` for stdin.
 
     Its node is chosen by its selector within its limit, unless --target names one; that node becomes its home.
     --wait has an effect together with --start.
@@ -54,7 +53,7 @@ def define(
 @metadata_options
 @output_option
 @pass_session
-def meta(session: Session, vm: str, **options: Any) -> None:
+def meta(session: Session, /, vm: str, **options: Any) -> None:
     """Change how PVC treats VM; without options, show it.
 
     Only what is given changes. What runs goes on where it is: the next decision uses the new values.
@@ -66,34 +65,39 @@ def meta(session: Session, vm: str, **options: Any) -> None:
         return
     view: VmView = session.api.get("vm", name)
     metadata = {field: view.get(field) for field in METADATA_FIELDS}
-    emit(session.output, metadata, lambda: metadata_table(view), lambda: [name_of(view)])
+    facts = {field: metadata_value(field, value) for field, value in metadata.items()}
+    emit(session.output, metadata, lambda: facts_table(facts), lambda: [name_of(view)])
 
 
 @click.command()
 @vm_argument
 @click.argument("file", type=click.Path(allow_dash=True), required=False)
-@click.option("--editor", is_flag=True, help="Edit the present definition in $VISUAL or $EDITOR instead of reading FILE.")
+@click.option(
+    "--editor", is_flag=True, help="Edit the present definition in $VISUAL or $EDITOR instead of reading FILE."
+)
 @yes_option
 @output_option
 @pass_session
 def modify(session: Session, vm: str, file: str | None, editor: bool, yes: bool) -> None:
-    """Replace the libvirt XML of VM by that in FILE, `-` for stdin, or edit it with --editor.
+    """Replace the libvirt XML of VM.
 
-    Shows the difference and asks. A running guest takes it over at its next start; name and UUID stay as they are.
+    By that in FILE, `-` for stdin, or by what you make of it with --editor. Shows the difference and asks. A running
+    guest takes it over at its next start; name and UUID stay as they are.
     """
     if editor == bool(file):
         raise InvalidInput("modify", "needs either FILE or --editor")
     name = resolve_vm(session, vm)
-    present = session.api.request("GET", "vm", name, "definition")
-    wanted = edited(present.document, name) if file is None else read_definition(file)
-    difference = diff_of(present.document, wanted, name)
+    present = str(session.api.get("vm", name, "definition"))
+    wanted = edited(present, name) if file is None else read_definition(file)
+    difference = diff_of(present, wanted, name)
     if not difference:
         say(f"{name}: the definition is the same")
         return
     with kept_on_failure(wanted, name, keep=editor):
         click.echo(difference, err=True)
         confirmed(f"Change the definition of {name}?", yes, "modify")
-        answer = session.api.request("PUT", "vm", name, body={"definition": wanted}, if_match=present.etag)
+        seen = _version_with(session, name, present)
+        answer = session.api.request("PUT", "vm", name, body={"definition": wanted}, if_match=seen)
     conclude(session, answer)
 
 
@@ -122,7 +126,10 @@ def rename(session: Session, vm: str, new_name: str) -> None:
 @output_option
 @pass_session
 def undefine(session: Session, vm: str, yes: bool) -> None:
-    """Forget VM, which must be off: its record, metadata and definition. Its volumes are not touched."""
+    """Forget VM, which must be off.
+
+    Its record, metadata and definition are gone after that. Its volumes are not touched.
+    """
     view: VmView = session.api.get("vm", resolve_vm(session, vm))
     if not yes:
         confirmed(f"{name_of(view)} ({view['uuid']}) {whereabouts(view)}. Forget it?", yes, "undefine")
@@ -130,12 +137,12 @@ def undefine(session: Session, vm: str, yes: bool) -> None:
     emit(session.output, answer.document, lambda: f"{name_of(view)} is undefined", lambda: [name_of(view)])
 
 
-def metadata_table(view: VmView) -> RenderableType:
-    """The metadata, a field a line."""
-    drawn = table("field", "value", folding=("value",))
-    for field in METADATA_FIELDS:
-        drawn.add_row(field, metadata_value(field, view.get(field)))
-    return drawn
+def _version_with(session: Session, name: str, definition: str) -> str:
+    """The entity tag of VM, which still has this definition. Raises `Refused` when somebody else has changed it."""
+    etag = session.api.request("GET", "vm", name).etag
+    if session.api.get("vm", name, "definition") != definition:
+        raise Refused(name, "its definition was changed by somebody else while you looked at it; nothing was changed")
+    return etag
 
 
 def metadata_value(field: str, value: object) -> str:

@@ -23,9 +23,10 @@ TIMEOUT_S = 600
 @output_option
 @pass_session
 def start(session: Session, vm: str, wait: bool | None, timeout_s: float) -> None:
-    """Start VM on its node, or on another when that one cannot take it.
+    """Start VM.
 
-    A shutdown or restart under way is aborted: the guest is not terminated. A migration under way is cancelled.
+    On its node, or on another when that one cannot take it. A shutdown or restart under way is aborted: the guest is
+    not terminated. A migration under way is cancelled.
     """
     _change(session, vm, {"state": "start"}, in_state("running"), seconds_to_wait(wait, timeout_s))
 
@@ -59,7 +60,7 @@ def shutdown(session: Session, vm: str, wait: bool | None, timeout_s: float) -> 
 @output_option
 @pass_session
 def stop(session: Session, vm: str, wait: bool | None, timeout_s: float) -> None:
-    """Terminate the guest of VM now, as pulling its power would."""
+    """Terminate the guest of VM now, as if its power were pulled."""
     _change(session, vm, {"state": "stop"}, in_state("stopped", "disabled"), seconds_to_wait(wait, timeout_s))
 
 
@@ -70,7 +71,10 @@ def stop(session: Session, vm: str, wait: bool | None, timeout_s: float) -> None
 @output_option
 @pass_session
 def disable(session: Session, vm: str, force: bool, wait: bool | None, timeout_s: float) -> None:
-    """Shut VM down and leave it alone, autostart included, until `pvc vm start`."""
+    """Shut VM down and leave it alone.
+
+    Nothing starts it again, autostart included, until `pvc vm start`.
+    """
     body = {"state": "disable", "force": force}
     _change(session, vm, body, in_state("disabled"), seconds_to_wait(wait, timeout_s))
 

@@ -40,7 +40,7 @@ def arrived_at(node: str) -> Ending:
 
 
 def conclude(session: Session, answer: Answer, ending: Ending | None = None, wait_s: float = 0) -> None:
-    """Print an outcome; with `wait_s`, wait first. Raises `EndedOtherwise` when it came to another end than `ending`."""
+    """Print an outcome, after waiting when `wait_s` says so. Raises `EndedOtherwise` for another end than `ending`."""
     outcome: dict[str, Any] = answer.document
     if ending is not None and wait_s and outcome["watch"]:
         outcome = _waited(session, outcome, ending, wait_s)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from pvc_cli.following import seconds_to_wait, wait_options
 from pvc_cli.output import emit, table
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import F, Session, output_option, pass_session
+from pvc_cli.views import Decision
 from pvc_cli.vm_outcomes import Ending, arrived_at, conclude, running_on
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def target_option(command: F) -> F:
 @output_option
 @pass_session
 def migrate(session: Session, vm: str, target: str, wait: bool | None, timeout_s: float) -> None:
-    """Migrate a running VM to another node for a time: it keeps its home.
+    """Migrate a running VM to another node for a time.
 
-    `pvc vm unmigrate` brings it back, `pvc vm start` cancels the migration while it goes on.
+    It keeps its home: `pvc vm unmigrate` brings it back, `pvc vm start` cancels the migration while it goes on.
     """
     _go(session, vm, {"action": "migrate", "target": target}, running_on, seconds_to_wait(wait, timeout_s))
 
@@ -53,9 +54,9 @@ def migrate(session: Session, vm: str, target: str, wait: bool | None, timeout_s
 @output_option
 @pass_session
 def move(session: Session, vm: str, target: str, wait: bool | None, timeout_s: float) -> None:
-    """Move VM to another node for good: that node is its home from then on.
+    """Move VM to another node for good.
 
-    A running VM is migrated; one that is off only changes its node.
+    That node is its home from then on. A running VM is migrated; one that is off only changes its node.
     """
     _go(session, vm, {"action": "move", "target": target}, arrived_at, seconds_to_wait(wait, timeout_s))
 
@@ -75,8 +76,11 @@ def unmigrate(session: Session, vm: str, wait: bool | None, timeout_s: float) ->
 @output_option
 @pass_session
 def explain(session: Session, vm: str) -> None:
-    """Explain where VM would be placed now: the candidates by rank, and who rejected the other nodes and why."""
-    decision = session.api.get("vm", resolve_vm(session, vm), "placement")
+    """Explain where VM would be placed now.
+
+    The candidates by rank, and who rejected the other nodes and why. Nothing changes.
+    """
+    decision: Decision = session.api.get("vm", resolve_vm(session, vm), "placement")
     emit(session.output, decision, lambda: _explained(decision), lambda: [c["node"] for c in decision["ranking"]])
 
 
@@ -89,7 +93,7 @@ def _go(session: Session, vm: str, body: dict[str, object], ending: Callable[[st
     conclude(session, answer, ending(shown["target"] or shown["node"]), wait_s)
 
 
-def _explained(decision: dict[str, Any]) -> RenderableType:
+def _explained(decision: Decision) -> RenderableType:
     from rich.console import Group
 
     parts: list[RenderableType] = [f"{decision['vm']}: {decision['reason']}"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pvc_cli.metadata_options import names_in
-from pvc_cli.output import emit, table
+from pvc_cli.output import emit, facts_table, table
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.views import METADATA_FIELDS, VmView
@@ -23,19 +23,43 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.argument("name_glob", metavar="[NAME-GLOB]", required=False, default="*")
-@click.option("--node", "nodes", metavar="NODE", multiple=True, type=NodeReference(), help="Only VMs on this node; repeatable.  [default: all]")
-@click.option("--state", "states", multiple=True, type=click.Choice(list(STATE_COLOURS)), help="Only VMs in this state; repeatable.  [default: all]")
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only VMs with this tag; repeatable, all must be there.  [default: all]")
+@click.option(
+    "--node",
+    "nodes",
+    metavar="NODE",
+    multiple=True,
+    type=NodeReference(),
+    help="Only VMs on this node; repeatable.  [default: all]",
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(list(STATE_COLOURS)),
+    help="Only VMs in this state; repeatable.  [default: all]",
+)
+@click.option(
+    "--tag",
+    "tags",
+    metavar="TAG",
+    multiple=True,
+    help="Only VMs with this tag; repeatable, all must be there.  [default: all]",
+)
 @click.option("--limit-violated", is_flag=True, help="Only VMs on a node outside their limit.")
 @output_option
 @pass_session
 def list_(
-    session: Session, name_glob: str, nodes: tuple[str, ...], states: tuple[str, ...], tags: tuple[str, ...], limit_violated: bool
+    session: Session,
+    name_glob: str,
+    nodes: tuple[str, ...],
+    states: tuple[str, ...],
+    tags: tuple[str, ...],
+    limit_violated: bool,
 ) -> None:
-    """List VMs, all or those whose name matches NAME-GLOB, such as 'web*'.
+    """List VMs.
 
-    HOME is shown where it differs from NODE. NOTE says what is unusual: held, outside limit, broken record, or where
-    a VM is migrating to.
+    All, or those whose name matches NAME-GLOB, such as 'web*'. HOME is shown where it differs from NODE. NOTE says
+    what is unusual: held, outside limit, broken record, or where a VM is migrating to.
     """
     wanted_nodes, wanted_tags = names_in(nodes), set(names_in(tags))
     every: list[VmView] = session.api.get("vm")["vms"]
@@ -49,7 +73,12 @@ def list_(
         and (vm["limit_violated"] or not limit_violated)
     ]
     none = "no VM matches" if every else "no VMs; define one with `pvc vm define FILE`"
-    emit(session.output, {"vms": vms, "total": len(vms)}, lambda: vm_table(vms) if vms else none, lambda: map(name_of, vms))
+    emit(
+        session.output,
+        {"vms": vms, "total": len(vms)},
+        lambda: vm_table(vms) if vms else none,
+        lambda: map(name_of, vms),
+    )
 
 
 @click.command()
@@ -59,7 +88,7 @@ def list_(
 def info(session: Session, vm: str) -> None:
     """Show everything that is known of VM."""
     view: VmView = session.api.get("vm", resolve_vm(session, vm))
-    emit(session.output, view, lambda: _info_table(view), lambda: [name_of(view)])
+    emit(session.output, view, lambda: facts_table(_facts(view)), lambda: [name_of(view)])
 
 
 def vm_table(vms: Iterable[VmView]) -> RenderableType:
@@ -67,8 +96,18 @@ def vm_table(vms: Iterable[VmView]) -> RenderableType:
     from rich.text import Text
 
     drawn = table(
-        "name", "state", "node", "home", "memory", "vcpus", "limit", "selector", "auto", "note",
-        right=("memory", "vcpus"), folding=("limit", "note"),
+        "name",
+        "state",
+        "node",
+        "home",
+        "memory",
+        "vcpus",
+        "limit",
+        "selector",
+        "auto",
+        "note",
+        right=("memory", "vcpus"),
+        folding=("limit", "note"),
     )
     for vm in vms:
         notes = vm_notes(vm)
@@ -87,33 +126,26 @@ def vm_table(vms: Iterable[VmView]) -> RenderableType:
     return drawn
 
 
-def _info_table(vm: VmView) -> RenderableType:
-    from rich.table import Table
+def _facts(vm: VmView) -> dict[str, RenderableType]:
+    """Label to value: the record, what is unusual about it, the metadata."""
     from rich.text import Text
 
-    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    drawn.add_column(no_wrap=True, style="bold")
-    drawn.add_column(overflow="fold")
-    facts = {
+    percent = "" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)"
+    unusual = {
+        "migrating to": f"{vm['target']}{percent}" if vm["target"] else "",
+        "note": ", ".join(vm_notes(vm)),
+        "problem": vm["problem"],
+    }
+    return {
         "name": name_of(vm),
         "uuid": vm["uuid"],
-        "state": vm["state"],
+        "state": Text(vm["state"], STATE_COLOURS.get(vm["state"], "")),
         "reason": vm["reason"] or NOTHING,
         "since": vm["changed_at"] or NOTHING,
-        "node": vm["node"],
-        "home": vm["home"],
+        "node": vm["node"] or NOTHING,
+        "home": vm["home"] or NOTHING,
         "memory": memory(vm["memory_mib"]),
         "vcpus": str(vm["vcpus"]),
+        **{label: Text(value, "yellow") for label, value in unusual.items() if value},
+        **{field: metadata_value(field, vm.get(field)) for field in METADATA_FIELDS},
     }
-    if vm["target"]:
-        facts["migrating to"] = vm["target"] + ("" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)")
-    if vm["problem"]:
-        facts["problem"] = vm["problem"]
-    notes = vm_notes(vm)
-    if notes:
-        facts["note"] = ", ".join(notes)
-    for label, value in facts.items():
-        drawn.add_row(label, Text(value, STATE_COLOURS.get(value, "") if label == "state" else ""))
-    for field in METADATA_FIELDS:
-        drawn.add_row(field, metadata_value(field, vm.get(field)))
-    return drawn

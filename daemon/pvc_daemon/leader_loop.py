@@ -16,6 +16,7 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
+from pvc_core.plugin_calls import log_failure
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
 
@@ -33,7 +34,7 @@ class LeaderLoop:
         self._clock = clock
         self._registry = registry
         self._view = ClusterView(store, clock)
-        self._placer = Placer(registry)
+        self._placer = Placer(registry, log_failure)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
 

@@ -19,6 +19,7 @@ from pvc_core.registry import Registry
 from pvc_core.system_clock import SystemClock
 from pvc_daemon.addresses import NodeAddresses
 from pvc_daemon.node_daemon import NodeDaemon
+from pvc_daemon.single_instance import hold_instance_lock
 
 log = structlog.get_logger(__name__)
 CONNECT_AGAIN_S = 2.0
@@ -47,10 +48,15 @@ def main(config: str | None) -> None:
         configuration = load_configuration(config)
         set_up_logging(configuration.log.format, configuration.log.level)
         stopping = _stop_on_signals()
-        daemon = _start(configuration, stopping)
+        with hold_instance_lock(configuration.node_name, configuration.cluster.store):
+            _run(configuration, stopping)
     except PvcError as error:
         click.echo(f"pvc-node: {error.sentence()}", err=True)
         sys.exit(meaning_of(error).exit_code)
+
+
+def _run(configuration: Configuration, stopping: threading.Event) -> None:
+    daemon = _start(configuration, stopping)
     if daemon is not None:
         stopping.wait()
         daemon.stop()

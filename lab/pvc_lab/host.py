@@ -106,7 +106,7 @@ class Host:
                 *(sys.executable, "-I", "-S", host_init.__file__, json.dumps(self._plan())),
             ],
             self._log_path,
-            env={**os.environ, LAB_VARIABLE: self._network.prefix},
+            env={LAB_VARIABLE: self._network.prefix},
         )
 
     def wait_until_on(self, *, deadline_s: float = 60.0) -> None:

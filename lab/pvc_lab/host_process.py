@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +30,10 @@ class HostProcess:
     def __init__(self, argv: Sequence[str], connection_fd: int, pidfd: int) -> None:
         self.args = tuple(argv)
         self.returncode: int | None = None
-        self._pid = _pid_of(pidfd)
         self._connection_fd = connection_fd
         self._pidfd = pidfd
+        self._pid = _pid_of(pidfd)
+        self._receiving = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -70,27 +72,18 @@ class HostProcess:
     def _receive_status(self, wait_s: float | None) -> int | None:
         if self.returncode is not None:
             return self.returncode
-        readable, _, _ = select.select([self._connection_fd], [], [], wait_s)
-        if not readable:
+        ending = select.poll()
+        ending.register(self._connection_fd, select.POLLIN)
+        if not ending.poll(None if wait_s is None else wait_s * 1000):
             return None
-        try:
-            message = os.read(self._connection_fd, 4096)
-        except ConnectionResetError:
-            message = b""
-        # No message, only the end of the connection: the host has lost its power.
-        self.returncode = int(json.loads(message)["returncode"]) if message else -signal.SIGKILL
-        self._close()
+        with self._receiving:  # several threads may wait; the message comes once
+            if self.returncode is None:
+                self.returncode = _status_in(self._connection_fd)
         return self.returncode
 
-    def _close(self) -> None:
-        for name in ("_connection_fd", "_pidfd"):
-            descriptor = getattr(self, name, -1)
-            setattr(self, name, -1)
-            if descriptor >= 0:
-                os.close(descriptor)
-
     def __del__(self) -> None:
-        self._close()
+        os.close(self._connection_fd)
+        os.close(self._pidfd)
 
 
 def start_on_host(init_socket: Path, argv: Sequence[str], log_path: Path, env: Mapping[str, str]) -> HostProcess:
@@ -112,6 +105,15 @@ def start_on_host(init_socket: Path, argv: Sequence[str], log_path: Path, env: M
             raise HostProcessError(f"{argv[0]}: {reason}")
         os.set_inheritable(descriptors[0], False)
         return HostProcess(argv, connection.detach(), descriptors[0])
+
+
+def _status_in(connection_fd: int) -> int:
+    try:
+        message = os.read(connection_fd, 4096)
+    except ConnectionResetError:
+        message = b""
+    # No message, only the end of the connection: the host has lost its power.
+    return int(json.loads(message)["returncode"]) if message else -signal.SIGKILL
 
 
 def _pid_of(pidfd: int) -> int:

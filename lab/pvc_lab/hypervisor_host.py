@@ -107,7 +107,7 @@ class HypervisorHost(Host):
         self._libvirtd = None
 
     def start_libvirtd(self, *, deadline_s: float = 60.0) -> None:
-        """Start libvirtd and return when it answers; it finds the guests that run."""
+        """Start libvirtd and return when it answers and has found the guests that run."""
         self.launch_libvirtd()
         self.wait_for_libvirtd(deadline_s=deadline_s)
 
@@ -120,7 +120,7 @@ class HypervisorHost(Host):
         self._libvirtd = self.spawn(["libvirtd", "--listen"], self.libvirtd_log_path)
 
     def wait_for_libvirtd(self, *, deadline_s: float = 60.0) -> None:
-        """Return when libvirtd answers; HostError as soon as it has ended."""
+        """Return when libvirtd answers and knows its guests; HostError as soon as it has ended."""
 
         def answers() -> bool:
             if self._libvirtd is not None and self._libvirtd.poll() is not None:
@@ -128,12 +128,12 @@ class HypervisorHost(Host):
             return _listens(self.run_dir / "libvirt/libvirt-sock")
 
         wait_for(answers, f"libvirtd of {self.name} answers", deadline_s=deadline_s)
+        # It lists its guests before it has connected to them; their statistics wait for that.
+        self._virsh("domstats", "--balloon")
 
     def learn_capabilities(self) -> None:
         """Have libvirt examine the QEMU binaries, and keep the result for other hosts and labs."""
-        result = self.run(["virsh", "--connect", "qemu:///system", "capabilities"])
-        if result.returncode != 0:
-            raise HostError(f"libvirtd of {self.name} knows no capabilities:\n{result.output}")
+        self._virsh("capabilities")
         copy_capabilities(self._own_capabilities_dir, self._capabilities_dir)
 
     def kill_libvirtd(self) -> None:
@@ -143,6 +143,11 @@ class HypervisorHost(Host):
     def stop_libvirtd(self) -> None:
         """End libvirtd in order; guests go on running."""
         self._end_libvirtd(signal.SIGTERM)
+
+    def _virsh(self, *arguments: str) -> None:
+        result = self.run(["virsh", "--connect", "qemu:///system", *arguments])
+        if result.returncode != 0:
+            raise HostError(f"virsh {' '.join(arguments)} on {self.name} failed:\n{result.output}")
 
     def _end_libvirtd(self, signal_number: int) -> None:
         if self._libvirtd is None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from pvc_lab import guest_image, leftovers
-from pvc_lab.guest import Guest
+from pvc_lab.guest import BOOTING_GUEST_MEMORY_MIB, Guest
 from pvc_lab.guest_image import GuestImage
 from pvc_lab.host import Host
 from pvc_lab.host_process import HostProcess
@@ -82,12 +82,22 @@ class Lab:
         """What guests boot; built on first use and cached for all labs."""
         return guest_image.build(_visible_on_hosts(cache_dir()))
 
-    def guest(self, name: str, *, stubborn: bool = False, shutdown_delay_s: int = 0) -> Guest:
+    def guest(
+        self,
+        name: str,
+        *,
+        memory_mib: int = BOOTING_GUEST_MEMORY_MIB,
+        vcpus: int = 1,
+        stubborn: bool = False,
+        shutdown_delay_s: int = 0,
+    ) -> Guest:
         """A guest that boots and ticks on its console, ready to be defined."""
         return Guest(
             name,
             self.guest_image,
             self.console_path(name),
+            memory_mib=memory_mib,
+            vcpus=vcpus,
             stubborn=stubborn,
             shutdown_delay_s=shutdown_delay_s,
         )

@@ -39,7 +39,7 @@ class NetworkError(RuntimeError):
 
 
 class Network:
-    """One lab's switch and the cables in it."""
+    """One lab's switch and the cables in it. `subnet_number` is known of a network that is up."""
 
     def __init__(self, prefix: str, runtime_dir: Path, subnet_number: int | None = None) -> None:
         if len(prefix) > MAX_NAME_LENGTH:
@@ -68,8 +68,7 @@ class Network:
         with _namespace_routes(self._switch) as switch:
             switch.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, state="up")
         with _subnet_lock(), IPRoute() as outside:
-            if self.subnet_number is None:
-                self.subnet_number = free_subnet_number(outside)
+            self.subnet_number = free_subnet_number(outside)
             outside.link("add", ifname=self.prefix, kind="veth", peer={"ifname": _UPLINK, "net_ns_fd": self._switch})
             _give_address(outside, self.prefix, self.address(OUTSIDE_ADDRESS))
         self._connect_port(_UPLINK)

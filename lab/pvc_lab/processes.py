@@ -42,7 +42,8 @@ Spawn = Callable[[Sequence[str], Path], Process]
 def spawn(argv: Sequence[str], log_path: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start `argv` as a session of its own, both output streams appended to `log_path`.
 
-    It survives the end of this program and gets no signal from this program's terminal.
+    It survives the end of this program and gets no signal from this program's terminal. `env` is
+    added to this program's environment.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
@@ -52,7 +53,7 @@ def spawn(argv: Sequence[str], log_path: Path, env: Mapping[str, str] | None = N
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=None if env is None else dict(env),
+            env={**os.environ, **(env or {})},
         )
 
 
@@ -94,7 +95,9 @@ class ProcessIdentity:
             if not self.is_alive:  # asked after opening, so that the handle is of this very process
                 return
             signal.pidfd_send_signal(handle, signal_number)
-            ended, _, _ = select.select([handle], [], [], deadline_s)
+            ending = select.poll()
+            ending.register(handle, select.POLLIN)
+            ended = ending.poll(deadline_s * 1000)
         except ProcessLookupError:
             return
         finally:

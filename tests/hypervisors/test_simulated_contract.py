@@ -25,11 +25,12 @@ class SimulatedTestbed:
         self._folder = folder
         self.world = SimulatedWorld(folder)
 
-    def connect(self, node: str) -> Hypervisor:
-        return SimulatedHypervisor(f"simulated://{self._folder}?boot_s=0.02&migrate_s=0.2", node)
+    def connect(self, node: str, *, slow_migrations: bool = False) -> Hypervisor:
+        migrate_s = 600 if slow_migrations else 0.2
+        return SimulatedHypervisor(f"simulated://{self._folder}?boot_s=0.02&migrate_s={migrate_s}", node)
 
-    def definition(self, name: str, uuid: str, *, obeys: bool = True, slow: bool = False) -> str:
-        behaviour = f"ignores-shutdown='{'no' if obeys else 'yes'}' migrate-s='{600 if slow else 0.2}'"
+    def definition(self, name: str, uuid: str, *, obeys: bool = True) -> str:
+        behaviour = f"ignores-shutdown='{'no' if obeys else 'yes'}'"
         return (
             f"<domain type='simulated'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>64</memory>"
             f"<metadata><sim:guest xmlns:sim='https://pvc.example/simulated/1' {behaviour}/></metadata></domain>"

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def test_a_signal_reaches_the_program_itself(hv1: HypervisorHost, log_path: Path
         process.wait(0.05)
     process.terminate()
     assert process.wait(10) == -signal.SIGTERM
+
+
+def test_several_threads_may_wait_for_one_program(hv1: HypervisorHost, log_path: Path) -> None:
+    process = hv1.spawn(["sh", "-c", "sleep 0.2; exit 3"], log_path)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(process.wait, [10.0] * 4)) == [3] * 4
 
 
 def test_a_program_that_does_not_exist_is_refused_with_the_reason(hv1: HypervisorHost, log_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,21 @@ def test_a_machine_without_dpkg_is_told_what_the_lab_needs(monkeypatch: pytest.M
 
 def test_packages_are_installed_by_root_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "missing", lambda _packages: ["cpio"])
-    monkeypatch.setattr(packages.shutil, "which", lambda program: f"/usr/bin/{program}")
-    monkeypatch.setattr(packages.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(PackagesError, match="only root can install cpio"):
         packages.install()
+
+
+def test_what_is_missing_is_installed_after_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(packages, "missing", lambda _packages: ["cpio", "iproute2"])
+    monkeypatch.setattr(packages, "apt_get", lambda *arguments: ran.append(" ".join(arguments)))
+    monkeypatch.setattr(packages, "daemon_starts_forbidden", nullcontext)
+    monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert packages.install() == ["cpio", "iproute2"]
+    assert ran == ["update", "install --yes --no-install-recommends cpio iproute2"]
 
 
 @pytest.mark.parametrize("before", [None, "#!/bin/sh\nexit 0\n"])

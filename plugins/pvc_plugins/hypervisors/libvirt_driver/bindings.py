@@ -8,7 +8,7 @@ nothing. Everything that touches them goes through here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -40,7 +40,6 @@ class LibvirtDomain(Protocol):
 
     def UUIDString(self) -> str: ...
     def name(self) -> str: ...
-    def isActive(self) -> int: ...
     def state(self) -> list[int]: ...
     def maxMemory(self) -> int: ...
     def shutdownFlags(self, flags: int) -> int: ...
@@ -66,8 +65,12 @@ class LibvirtConnection(Protocol):
     def createXML(self, xml: str, flags: int) -> LibvirtDomain: ...
     def lookupByUUIDString(self, uuid: str) -> LibvirtDomain: ...
     def getAllDomainStats(self, stats: int, flags: int) -> list[tuple[LibvirtDomain, dict[str, Any]]]: ...
-    def domainEventRegisterAny(self, domain: None, event: int, callback: Callable[..., None], opaque: object) -> int: ...
+    def domainEventRegisterAny(
+        self, domain: None, event: int, callback: Callable[..., None], opaque: object
+    ) -> int: ...
+    def domainEventDeregisterAny(self, registration: int) -> int: ...
     def registerCloseCallback(self, callback: Callable[..., None], opaque: object) -> int: ...
+    def unregisterCloseCallback(self) -> int: ...
 
 
 class _EventLoop:
@@ -169,6 +172,17 @@ def as_hypervisor_error(connection: LibvirtConnection) -> Iterator[None]:
         raise HypervisorError(_message(error), connection_lost=not is_alive(connection)) from error
 
 
+def release(connection: LibvirtConnection, registrations: Iterable[int]) -> None:
+    """Close a connection with callbacks, each of which would otherwise keep it open; it may be dead already."""
+    for registration in registrations:
+        try:
+            connection.domainEventDeregisterAny(registration)
+        except libvirt.libvirtError as error:  # the server could not be told any more, which is all the same to it
+            log.debug("libvirt_callback_not_deregistered", problem=_message(error))
+    connection.unregisterCloseCallback()
+    connection.close()
+
+
 def is_alive(connection: LibvirtConnection) -> bool:
     try:
         return connection.isAlive() == 1
@@ -213,13 +227,17 @@ def state_from(number: int) -> DomainState | None:
     return _STATES.get(number)
 
 
+def is_active(domain: LibvirtDomain) -> bool:
+    return state_of(domain) is not None
+
+
 def is_migrating_away(domain: LibvirtDomain) -> bool:
     """Whether an outgoing migration is under way, whoever began it. May wait for the domain's other work."""
     try:
         job = domain.jobStats()
     except libvirt.libvirtError as error:
-        if is_not_possible_now(error):
-            return False
+        if is_not_possible_now(error) or error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return False  # not running, or on its way to this host
         raise
     return is_outgoing(job)
 

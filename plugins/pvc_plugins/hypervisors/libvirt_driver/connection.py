@@ -9,16 +9,18 @@ would make a host look dead. So every command has a connection of its own, which
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from pvc_core.errors import HypervisorError
 from pvc_plugins.hypervisors.libvirt_driver.bindings import (
+    CONNECT_TIMEOUT_S,
     LibvirtConnection,
     as_hypervisor_error,
     is_alive,
     open_connection,
+    release,
 )
 
 log = structlog.get_logger(__name__)
@@ -31,12 +33,12 @@ _CHECK_INTERVAL_S = 5.0
 class KeptConnection:
     """One connection to `uri` for as long as it takes.
 
-    `prepare` is called with every new connection before anybody else gets it, `ready` once it is in use. Both on
-    the thread that connects.
+    `prepare` is called with every new connection before anybody else gets it, and returns the event callbacks that
+    it has registered; `ready` is called once the connection is in use. Both on the thread that connects.
     """
 
     def __init__(
-        self, uri: str, prepare: Callable[[LibvirtConnection], None], ready: Callable[[], None], name: str
+        self, uri: str, prepare: Callable[[LibvirtConnection], Sequence[int]], ready: Callable[[], None], name: str
     ) -> None:
         self._uri = uri
         self._prepare = prepare
@@ -55,7 +57,7 @@ class KeptConnection:
         self._problem = "closed"
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CONNECT_TIMEOUT_S)
 
     @property
     def is_connected(self) -> bool:
@@ -73,27 +75,29 @@ class KeptConnection:
         retry_s = _FIRST_RETRY_S
         while not self._closing:
             try:
-                connection = self._connected()
+                connection, registrations = self._connected()
             except HypervisorError as error:
                 if error.reason != self._problem:
                     log.warning("hypervisor_not_reachable", uri=self._uri, problem=error.reason)
                     self._problem = error.reason
                 self._wake.wait(retry_s)
+                self._wake.clear()
                 retry_s = min(2 * retry_s, _LAST_RETRY_S)
                 continue
             retry_s = _FIRST_RETRY_S
             self._use(connection)
+            release(connection, registrations)
 
-    def _connected(self) -> LibvirtConnection:
+    def _connected(self) -> tuple[LibvirtConnection, Sequence[int]]:
         connection = open_connection(self._uri)
         try:
             with as_hypervisor_error(connection):
+                registrations = self._prepare(connection)
                 connection.registerCloseCallback(self._on_close, None)
-                self._prepare(connection)
         except HypervisorError:
             connection.close()
             raise
-        return connection
+        return connection, registrations
 
     def _use(self, connection: LibvirtConnection) -> None:
         """Until it is lost or nobody wants it any more."""
@@ -107,7 +111,6 @@ class KeptConnection:
         if not self._closing:
             self._problem = "the connection was lost"
             log.warning("hypervisor_connection_lost", uri=self._uri)
-        connection.close()
 
     def _on_close(self, _connection: object, _reason: int, _opaque: None) -> None:
         self._wake.set()

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""app: the WSGI application: which resource answers under which URI, and what every request passes through."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import falcon
+
+from pvc_api.documentation import SPEC_PATH
+from pvc_api.media import json_handlers
+from pvc_api.middleware import Authentication, RequestLog
+from pvc_api.problems import install_error_handlers
+from pvc_api.resources.cluster import Cluster, ClusterSettings
+from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
+from pvc_api.resources.plugins import Plugin, PluginCollection
+from pvc_api.resources.service import HealthCheck, OpenApi
+from pvc_api.resources.tokens import Token, TokenCollection
+from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
+from pvc_api.resources.vms import Vm, VmCollection
+from pvc_api.services import Services
+
+App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
+
+PREFIX = "/api/v1"
+
+
+def create_app(services: Services) -> App:
+    """The application on these services."""
+    log = RequestLog(services.log, services.audit_log, services.clock)
+    app: App = falcon.App(middleware=[log, Authentication(services.authenticator)])
+    app.req_options.media_handlers = json_handlers()
+    app.resp_options.media_handlers = json_handlers()
+    app.req_options.strip_url_path_trailing_slash = True
+    install_error_handlers(app)
+    for template, resource in _routes(services).items():
+        app.add_route(f"{PREFIX}{template}", resource)
+    app.add_route(SPEC_PATH, OpenApi(app))
+    return app
+
+
+def _routes(services: Services) -> dict[str, object]:
+    """Resources by URI template."""
+    return {
+        "/health": HealthCheck(services),
+        "/vm": VmCollection(services),
+        "/vm/{vm}": Vm(services),
+        "/vm/{vm}/state": VmState(services),
+        "/vm/{vm}/node": VmNode(services),
+        "/vm/{vm}/placement": VmPlacement(services),
+        "/vm/{vm}/definition": VmDefinition(services),
+        "/vm/{vm}/rename": VmRename(services),
+        "/node": NodeCollection(services),
+        "/node/{node}": Node(services),
+        "/node/{node}/domain-state": NodeDomainState(services),
+        "/cluster": Cluster(services),
+        "/cluster/settings": ClusterSettings(services),
+        "/plugin": PluginCollection(services),
+        "/plugin/{name}": Plugin(services),
+        "/token": TokenCollection(services),
+        "/token/{name}": Token(services),
+    }

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bodies: what the API's methods take, in the body and in the query string.
+
+Patches of metadata and settings are made from the records they change, so that a new field can be set through the
+API from the moment it exists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast, get_type_hints
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pvc_api.authentication import Role
+from pvc_api.decoding import Body, Query
+from pvc_api.views import ShownVmState
+from pvc_api.waiting import SinceVersion, WaitSeconds
+from pvc_core.metadata import LIST_FIELDS
+from pvc_core.model import Name, Settings, VmMetadata
+
+
+def _patch_of(record: type[msgspec.Struct], name: str, without: tuple[str, ...] = ()) -> type[Body]:
+    """A body in which every field of the record may stand or be left out. Names also as one string: "hv2, hv3"."""
+    hints = get_type_hints(record, include_extras=True)
+    fields: list[tuple[str, Any, Any]] = []
+    for field in record.__struct_fields__:
+        if field not in without:
+            kind: Any = hints[field] | str if field in LIST_FIELDS else hints[field]
+            fields.append((field, kind | UnsetType, UNSET))
+    patch = msgspec.defstruct(name, fields, bases=(Body,), frozen=True, kw_only=True, module=__name__)
+    return cast("type[Body]", patch)
+
+
+MetadataPatch = _patch_of(VmMetadata, "MetadataPatch")
+MetadataPatch.__doc__ = "The metadata fields to set; the others stay as they are."
+SettingsPatch = _patch_of(Settings, "SettingsPatch", without=("schema",))
+SettingsPatch.__doc__ = "The cluster settings to change; the others stay as they are."
+
+
+def fields_set(patch: Body) -> dict[str, object]:
+    """The fields that stand in a patch."""
+    return {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
+
+
+class DefineBody(Body, frozen=True):
+    """A new VM: libvirt XML, metadata, and where it may be put: on `target`, or wherever its selector says."""
+
+    definition: str
+    metadata: MetadataPatch | UnsetType = UNSET  # type: ignore[valid-type]
+    target: str = ""
+    start: bool = False
+
+
+class DefinitionBody(Body, frozen=True):
+    """Another definition for a VM."""
+
+    definition: str
+
+
+class StateBody(Body, frozen=True):
+    """What the VM is to do. `force`: at once, without asking the guest (shutdown, disable)."""
+
+    state: Literal["start", "shutdown", "stop", "restart", "disable"]
+    force: bool = False
+
+
+class PlaceBody(Body, frozen=True):
+    """Where the VM is to go: `migrate` for a time, `move` for good, `unmigrate` home.
+
+    target: a node's name; empty, its selector chooses.
+    """
+
+    action: Literal["migrate", "move", "unmigrate"]
+    target: str = ""
+
+
+class RenameBody(Body, frozen=True):
+    """The VM's new name."""
+
+    name: str
+
+
+class DomainStateBody(Body, frozen=True):
+    """What is to become of the node's VMs: `flush` drains it, `ready` takes it back into service."""
+
+    state: Literal["flush", "ready"]
+
+
+class TokenBody(Body, frozen=True):
+    """A new token. `expires_in_s`: for how long it is good; without it, until it is removed."""
+
+    name: Name
+    role: Role
+    expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+
+
+class VmListQuery(Query, frozen=True):
+    """Which VMs, and how many of them."""
+
+    node: Annotated[str, msgspec.Meta(description="Only those on this node")] = ""
+    state: Annotated[ShownVmState | Literal[""], msgspec.Meta(description="Only those in this state")] = ""
+    tag: Annotated[str, msgspec.Meta(description="Only those with this tag")] = ""
+    limit: Annotated[int, msgspec.Meta(ge=0, description="At most this many; 0 = all")] = 0
+    after: Annotated[str, msgspec.Meta(description="Only those whose names come after this one")] = ""
+
+
+class WaitQuery(Query, frozen=True):
+    """Of methods that start something."""
+
+    wait: WaitSeconds = 0
+
+
+class WatchQuery(Query, frozen=True):
+    """Of methods that tell how far something is."""
+
+    wait: WaitSeconds = 0
+    since: SinceVersion = -1

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cluster: /cluster and /cluster/settings: the cluster at a glance, and what is set for all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import msgspec
+
+from pvc_api.bodies import SettingsPatch, fields_set
+from pvc_api.cluster_views import status_of
+from pvc_api.conditional import etag, if_match
+from pvc_api.documentation import ETAG, documented
+from pvc_api.services import Services
+from pvc_api.views import ClusterStatus, SettingsOutcome, SettingsView
+from pvc_core import layout
+from pvc_core.commands import SETTING_NAMES
+from pvc_core.election import holder_of
+from pvc_core.snapshot import ClusterSnapshot
+
+
+class Cluster:
+    """/cluster"""
+
+    def __init__(self, services: Services) -> None:
+        self._view = services.view
+        self._store = services.store
+
+    @documented("Cluster", "viewer", {200: ClusterStatus})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show the cluster: counts, the leader, what is wrong, and records that do not parse."""
+        snapshot = self._view.snapshot()
+        holder = holder_of(self._store.get(layout.LEADER_HOLDER))
+        leader = holder.candidate if holder else ""
+        resp.media = status_of(snapshot, self._store.session_state.value, leader)
+
+
+class ClusterSettings:
+    """/cluster/settings"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+        self._view = services.view
+
+    @documented("Cluster", "viewer", {200: SettingsView}, headers=ETAG)
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Show the settings."""
+        snapshot = self._view.snapshot()
+        resp.set_header("ETag", etag(snapshot.settings_version))
+        resp.media = SettingsView(settings=_settings_of(snapshot), version=snapshot.settings_version)
+
+    @documented("Cluster", "admin", {200: SettingsOutcome}, problems=(409, 412), body=SettingsPatch, headers=ETAG)
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Change the settings in the body; the others stay as they are."""
+        self._view.refresh([layout.SETTINGS])
+        with if_match(req, lambda snapshot: snapshot.settings_version, "settings"):
+            outcome = self._commands.change_settings(fields_set(req.context.json))
+        req.context.outcome = outcome.reason
+        snapshot = self._view.snapshot()
+        resp.set_header("ETag", etag(snapshot.settings_version))
+        resp.media = SettingsOutcome(
+            settings=_settings_of(snapshot),
+            version=snapshot.settings_version,
+            changed=outcome.changed,
+            reason=outcome.reason,
+        )
+
+
+def _settings_of(snapshot: ClusterSnapshot) -> dict[str, Any]:
+    values = msgspec.structs.asdict(snapshot.settings)
+    return {name: values[name] for name in SETTING_NAMES}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nodes: /node, /node/{node} and /node/{node}/domain-state: show nodes, drain them and take them back."""
+
+from __future__ import annotations
+
+import falcon
+
+from pvc_api.bodies import DomainStateBody, WaitQuery, WatchQuery
+from pvc_api.conditional import etag, if_match
+from pvc_api.documentation import ETAG, documented
+from pvc_api.lookup import Lookup
+from pvc_api.node_views import view_of
+from pvc_api.services import Services
+from pvc_api.views import NodeList, NodeModeView, NodeOutcome, NodeView
+from pvc_api.vm_answers import RETRY_AFTER_S
+from pvc_api.waiting import node_settled
+
+
+class NodeCollection:
+    """All nodes."""
+
+    def __init__(self, services: Services) -> None:
+        self._view = services.view
+
+    @documented("Nodes", "viewer", {200: NodeList})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List nodes by name."""
+        snapshot = self._view.snapshot()
+        resp.media = NodeList(nodes=tuple(view_of(snapshot.nodes[name], snapshot) for name in sorted(snapshot.nodes)))
+
+
+class Node:
+    """One node."""
+
+    def __init__(self, services: Services) -> None:
+        self._view = services.view
+
+    @documented("Nodes", "viewer", {200: NodeView}, problems=(404,), headers=ETAG)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
+        """Show a node, the progress of its drain included."""
+        snapshot = self._view.snapshot()
+        found = snapshot.node(node)
+        resp.set_header("ETag", etag(found.record.version))
+        resp.media = view_of(found, snapshot)
+
+
+class NodeDomainState:
+    """/node/{node}/domain-state"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+        self._view = services.view
+        self._waiter = services.waiter
+        self._lookup = Lookup(services.view, services.store)
+
+    @documented("Nodes", "viewer", {200: NodeModeView}, problems=(404,), query=WatchQuery, headers=ETAG)
+    def on_get(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
+        """Tell how far a flush or ready is, and hold the answer until it is over."""
+        query: WatchQuery = req.context.query
+        self._view.snapshot().node(node)
+        settled = self._waiter.wait(node_settled(node, query.since), query.wait)
+        self._show(resp, node, settled)
+
+    def _show(self, resp: falcon.Response, node: str, settled: bool) -> None:
+        snapshot = self._view.snapshot()
+        found = snapshot.node(node)
+        resp.set_header("ETag", etag(found.record.version))
+        resp.media = NodeModeView(node=view_of(found, snapshot), settled=settled)
+
+    @documented(
+        "Nodes",
+        "operator",
+        {200: NodeOutcome, 202: NodeOutcome},
+        problems=(404, 409, 412),
+        body=DomainStateBody,
+        query=WaitQuery,
+        headers=ETAG,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
+        """Drain a node, or take it back into service; that also breaks off a drain under way."""
+        body: DomainStateBody = req.context.json
+        self._lookup.refresh_node(node)
+        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
+            outcome = self._commands.flush(node) if body.state == "flush" else self._commands.ready(node)
+        req.context.outcome = outcome.reason
+        since = self._view.snapshot().node(node).record.version
+        settled = self._waiter.wait(node_settled(node, since), req.context.query.wait)
+        snapshot = self._view.snapshot()
+        found = snapshot.node(node)
+        resp.status = 200 if settled else 202
+        if not settled:
+            resp.set_header("Retry-After", str(RETRY_AFTER_S))
+        resp.set_header("ETag", etag(found.record.version))
+        resp.media = NodeOutcome(
+            node=view_of(found, snapshot),
+            changed=outcome.changed,
+            reason=outcome.reason,
+            watch="" if settled else f"/api/v1/node/{node}/domain-state?since={found.record.version}",
+        )

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plugins: /plugin and /plugin/{name}: what is installed here, what became of it, and which nodes have it too."""
+
+from __future__ import annotations
+
+import falcon
+
+from pvc_api.documentation import documented
+from pvc_api.plugin_views import plugin_named, plugins_of
+from pvc_api.services import Services
+from pvc_api.views import PluginList, PluginView
+
+
+class PluginCollection:
+    """All plugins."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = services.registry
+        self._view = services.view
+
+    @documented("Plugins", "viewer", {200: PluginList})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List plugins, also those that were refused and those that only nodes have."""
+        plugins = plugins_of(self._registry, self._view.snapshot())
+        resp.media = PluginList(plugins=plugins, problems=self._registry.problems)
+
+
+class Plugin:
+    """One plugin."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = services.registry
+        self._view = services.view
+
+    @documented("Plugins", "viewer", {200: PluginView}, problems=(404,))
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Show a plugin, by its own name or by that of a driver it registers."""
+        resp.media = plugin_named(name, plugins_of(self._registry, self._view.snapshot()))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cluster_commands: `pvc cluster`: the cluster at a glance, and the settings that hold for all of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pvc_cli.output import emit, facts_table, table
+from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.views import ClusterStatus
+from pvc_cli.words import STATE_COLOURS, memory
+from pvc_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@click.group()
+def cluster() -> None:
+    """The cluster as a whole."""
+
+
+@cluster.command()
+@output_option
+@pass_session
+def status(session: Session) -> None:
+    """Show the cluster at a glance, and what an operator should act on."""
+    view: ClusterStatus = session.api.get("cluster")
+    emit(session.output, view, lambda: _status(view), lambda: view["problems"])
+
+
+@cluster.command()
+@click.argument("assignments", metavar="[NAME=VALUE]...", nargs=-1)
+@output_option
+@pass_session
+def settings(session: Session, assignments: tuple[str, ...]) -> None:
+    """Show the settings, or change those that are given.
+
+    For example: pvc cluster settings default_selector=load max_parallel_migrations=4
+    """
+    patch = dict(_assignment(text) for text in assignments)
+    present: dict[str, Any] = session.api.get("cluster", "settings")["settings"]
+    if not patch:
+        emit(session.output, present, lambda: _settings_table(present), lambda: present)
+        return
+    body = {name: _typed(value, present.get(name)) for name, value in patch.items()}
+    outcome = session.api.post("cluster", "settings", body=body).document
+    changed = {name: outcome["settings"][name] for name in body}
+    emit(session.output, outcome, lambda: f"{outcome['reason']}\n{_assigned(changed)}", lambda: changed)
+
+
+def _status(view: ClusterStatus) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    states = Text(", ").join(
+        Text(f"{number} {state}", STATE_COLOURS.get(state, "")) for state, number in sorted(view["vms"].items())
+    )
+    facts = facts_table(
+        {
+            "version": view["version"],
+            "store": view["store"],
+            "leader": view["leader"] or Text("none", "bold red"),
+            "nodes": _counts(view["nodes"]) or "none",
+            "daemons": _counts(view["liveness"]) or "none",
+            "VMs": states if view["vms"] else "none",
+            "memory": f"{memory(view['memory_reserved_mib'])} reserved of {memory(view['memory_total_mib'])}",
+            "vcpus": f"{view['vcpus_reserved']} for VMs on {view['cores']} cores",
+        }
+    )
+    if not view["problems"]:
+        return Group(facts, "", "nothing to act on")
+    return Group(facts, "", Text("to act on:", "bold yellow"), *(f"  {problem}" for problem in view["problems"]))
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in sorted(numbers.items()))
+
+
+def _settings_table(values: dict[str, Any]) -> RenderableType:
+    drawn = table("setting", "value", folding=("value",))
+    for name, value in values.items():
+        drawn.add_row(name, str(value))
+    return drawn
+
+
+def _assigned(values: dict[str, Any]) -> str:
+    return "\n".join(f"{name}={value}" for name, value in values.items())
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InvalidInput("settings", "must be given as NAME=VALUE", text)
+    return name.strip(), value.strip()
+
+
+def _typed(value: str, present: object) -> object:
+    """The value as the kind of thing the setting is now; the API explains what is wrong with any other text."""
+    if isinstance(present, bool):
+        return {"true": True, "yes": True, "false": False, "no": False}.get(value.lower(), value)
+    for kind in (int, float):
+        if isinstance(present, int | float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value

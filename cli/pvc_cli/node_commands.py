@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""node_commands: the group `pvc node`; each command is imported when it is named."""
+
+from __future__ import annotations
+
+import click
+
+from pvc_cli.lazy import LazyGroup
+
+COMMANDS = {
+    "list": "pvc_cli.node_show:list_",
+    "info": "pvc_cli.node_show:info",
+    "flush": "pvc_cli.node_drain:flush",
+    "ready": "pvc_cli.node_drain:ready",
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def node() -> None:
+    """Nodes, the cluster's hypervisors: look at them, drain them and take them back."""

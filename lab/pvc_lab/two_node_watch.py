@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watches all hypervisors, past PVC, for a guest that runs on two nodes at once: the one thing that must not be.
+
+Hosts cannot be looked at in the same instant, and a guest that migrates is seen here, then there. So a suspicion
+counts only when the first host, looked at again afterwards, still runs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import libvirt
+
+SAMPLE_INTERVAL_S = 0.05
+
+
+class TwoNodeWatch:
+    """Samples on a thread of its own from `start` to `close`. `libvirt_uris`: by node, ways that need no network."""
+
+    def __init__(self, libvirt_uris: Mapping[str, str]) -> None:
+        self._uris = dict(libvirt_uris)
+        self._connections: dict[str, libvirt.virConnect] = {}
+        self._found: dict[str, None] = {}
+        self._samples = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="two-node-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        self._thread.join()
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    @property
+    def samples(self) -> int:
+        """How often all hosts were looked at."""
+        return self._samples
+
+    @property
+    def found(self) -> Sequence[str]:
+        """A sentence for every guest that was seen on two nodes at once."""
+        return tuple(self._found)
+
+    def running_on(self, node: str) -> frozenset[str]:
+        """UUIDs of the guests that execute on the node now; none while its libvirtd does not answer."""
+        try:
+            connection = self._connections.get(node)
+            if connection is None or not connection.isAlive():
+                connection = self._connections[node] = libvirt.openReadOnly(self._uris[node])
+            return frozenset(
+                domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+            )
+        except libvirt.libvirtError:
+            self._connections.pop(node, None)
+            return frozenset()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(SAMPLE_INTERVAL_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        seen: dict[str, str] = {}
+        for node in self._uris:
+            for uuid in self.running_on(node):
+                first = seen.setdefault(uuid, node)
+                if first != node and uuid in self.running_on(first) and uuid in self.running_on(node):
+                    self._found[f"{uuid} ran on {first} and {node}"] = None
+        self._samples += 1

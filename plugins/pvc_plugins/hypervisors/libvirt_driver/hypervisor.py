@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hypervisor: the driver of one libvirt host, as the node daemon sees it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import libvirt
+
+from pvc_core.errors import HypervisorError
+from pvc_core.ports import (
+    Domain,
+    DomainEvent,
+    DomainEventKind,
+    DomainState,
+    HostFacts,
+    MigrationProgress,
+    Subscription,
+)
+from pvc_plugins.hypervisors.events import EventDispatcher
+from pvc_plugins.hypervisors.libvirt_driver.bindings import (
+    LibvirtConnection,
+    LibvirtDomain,
+    as_hypervisor_error,
+    find_domain,
+    is_active,
+    is_migrating_away,
+    is_not_possible_now,
+    session,
+)
+from pvc_plugins.hypervisors.libvirt_driver.connection import KeptConnection
+from pvc_plugins.hypervisors.libvirt_driver.events import LifecycleReader
+from pvc_plugins.hypervisors.libvirt_driver.facts import domains_from, host_facts, statistics_of_active
+from pvc_plugins.hypervisors.libvirt_driver.jobs import ForeignJobs
+from pvc_plugins.hypervisors.libvirt_driver.migration import MigrationRequest, OutgoingMigration, domain_state
+from pvc_plugins.hypervisors.libvirt_driver.options import filled, options_from
+
+
+def _same(node: str) -> str:
+    return node
+
+
+class LibvirtHypervisor:
+    """The `Hypervisor` of host `node`, whose libvirt `url` names; `options` documents the URL.
+
+    `peer_address` gives the address under which another node is reached, by its name.
+    """
+
+    def __init__(self, url: str, node: str, peer_address: Callable[[str], str] = _same) -> None:
+        self._node = node
+        self._options = options_from(url)
+        self._peer_address = peer_address
+        self._events = EventDispatcher(f"hypervisor-events-{node}")
+        self._kept = KeptConnection(self._options.uri, self._prepare, self._list_anew, f"hypervisor-connection-{node}")
+        self._lifecycle = LifecycleReader()
+        self._foreign_jobs = ForeignJobs(self._options.uri)
+        self._changing_migrations = threading.Lock()
+        self._migrations: dict[str, OutgoingMigration] = {}
+
+    def start(self) -> None:
+        self._events.start()
+        self._kept.start()
+
+    def close(self) -> None:
+        self._kept.close()
+        self._events.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._kept.is_connected
+
+    def add_listener(self, listener: Callable[[DomainEvent | None], None]) -> Subscription:
+        return self._events.subscribe(listener)
+
+    # ------------------------------------------------------------------------------------------- what is
+
+    def host(self) -> HostFacts:
+        with self._kept_connection() as connection:
+            return host_facts(connection, self._options)
+
+    def domains(self) -> tuple[Domain, ...]:
+        with self._kept_connection() as connection:
+            statistics = statistics_of_active(connection)
+            with self._changing_migrations:
+                own = frozenset(self._migrations)
+            active = frozenset(domain.UUIDString() for domain, _ in statistics)
+            return domains_from(statistics, own | self._foreign_jobs.of(active - own))
+
+    def migration_uri(self, node: str) -> str:
+        return filled(self._options.migration_uri, node, self._peer_address(node))
+
+    def peer_domain_state(self, target: str, uuid: str) -> DomainState | None:
+        return domain_state(self.migration_uri(target), uuid)
+
+    # -------------------------------------------------------------------------------------- what is done
+
+    def create(self, xml: str) -> None:
+        with self._command() as connection:
+            connection.createXML(xml, 0)
+
+    def shutdown(self, uuid: str) -> None:
+        self._unless_gone(uuid, lambda domain: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN))
+
+    def destroy(self, uuid: str) -> None:
+        self._unless_gone(uuid, lambda domain: domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT))
+
+    def migrate(
+        self,
+        uuid: str,
+        target: str,
+        max_downtime_ms: int,
+        timeout_s: float,
+        on_progress: Callable[[MigrationProgress], None],
+    ) -> None:
+        request = MigrationRequest(
+            uuid=uuid,
+            source_uri=self._options.uri,
+            target_uri=self.migration_uri(target),
+            data_uri=filled(self._options.migration_data_uri, target, self._peer_address(target)),
+            bandwidth_mib_s=self._options.migration_bandwidth_mib_s,
+            max_downtime_ms=max_downtime_ms,
+            timeout_s=timeout_s,
+        )
+        migration = OutgoingMigration(request, on_progress)
+        with self._changing_migrations:
+            if uuid in self._migrations:
+                raise HypervisorError(f"domain {uuid} is being migrated already")
+            self._migrations[uuid] = migration
+        try:
+            migration.run()
+        finally:
+            with self._changing_migrations:
+                del self._migrations[uuid]
+
+    def cancel_migration(self, uuid: str) -> None:
+        with self._changing_migrations:
+            migration = self._migrations.get(uuid)
+        if migration is not None:
+            migration.stop("the migration was cancelled")
+            return
+        with self._command() as connection:  # perhaps one that an earlier daemon has begun
+            domain = find_domain(connection, uuid)
+            if domain is None or not is_migrating_away(domain):
+                return
+            try:
+                domain.abortJob()
+            except libvirt.libvirtError as error:
+                if not is_not_possible_now(error):  # as when it has just ended
+                    raise
+
+    # ---------------------------------------------------------------------------------------------- how
+
+    def _command(self) -> AbstractContextManager[LibvirtConnection]:
+        """A connection of the command's own; see `connection`."""
+        return session(self._options.uri)
+
+    @contextmanager
+    def _kept_connection(self) -> Iterator[LibvirtConnection]:
+        connection = self._kept.current()
+        with as_hypervisor_error(connection):
+            yield connection
+
+    def _unless_gone(self, uuid: str, act: Callable[[LibvirtDomain], object]) -> None:
+        """Act on the domain; that it is not active any more is no error."""
+        with self._command() as connection:
+            domain = find_domain(connection, uuid)
+            if domain is None:
+                return
+            try:
+                act(domain)
+            except libvirt.libvirtError as error:
+                if not is_not_possible_now(error) or is_active(domain):
+                    raise
+
+    def _prepare(self, connection: LibvirtConnection) -> Sequence[int]:
+        """Subscribe to the events of a new connection."""
+        self._foreign_jobs.suspect_everybody()
+        listeners = (
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_migration_iteration),
+            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job_completed),
+        )
+        return [connection.domainEventRegisterAny(None, event, callback, None) for event, callback in listeners]
+
+    def _list_anew(self) -> None:
+        self._events.post(None)
+
+    def _on_lifecycle(self, _connection: object, domain: LibvirtDomain, event: int, detail: int, _opaque: None) -> None:
+        self._events.post(self._lifecycle.read(domain.UUIDString(), event, detail))
+
+    def _on_migration_iteration(
+        self, _connection: object, domain: LibvirtDomain, _iteration: int, _opaque: None
+    ) -> None:
+        self._foreign_jobs.suspect(domain.UUIDString())
+
+    def _on_job_completed(self, _connection: object, domain: LibvirtDomain, _job: object, _opaque: None) -> None:
+        self._events.post(DomainEvent(domain.UUIDString(), DomainEventKind.OTHER, "job completed"))

@@ -24,7 +24,7 @@ METADATA := pyproject.toml setup.cfg
 
 # What the targets below start.
 DEMO := $(PY) -m pvc_lab.demo
-LAB_TOUR := $(PY) -m pvc_lab.tour_lab
+LAB_TOUR := $(PY) -m pvc_lab tour
 LAB_UP := $(PY) -m pvc_lab up
 LAB_DOWN := $(PY) -m pvc_lab down
 BENCHMARKS := $(PY) -m benchmarks

@@ -14,10 +14,10 @@ import msgspec
 
 from pvc_core import layout
 from pvc_core.codec import Stored, encode
-from pvc_core.errors import Conflict, PvcError
+from pvc_core.errors import BrokenRecord, PvcError
 from pvc_core.model import Ledger, NodeRecord, Reservation, VmRecord
 from pvc_core.ports import Check, Create, Delete, Op, Set
-from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import VmEvent, advance
 
 LedgerOf = Mapping[str, Stored[Ledger] | None]
@@ -45,6 +45,11 @@ def write_vm(stored: Stored[VmRecord], record: VmRecord) -> Set:
     return Set(stored.key, encode(record, stored.data), stored.version)
 
 
+def same_node(view: NodeView) -> Check:
+    """The change holds only while the node's record, with its mode, is the one that it was decided on."""
+    return Check(view.record.key, view.record.version)
+
+
 def write_node(stored: Stored[NodeRecord], record: NodeRecord) -> Set:
     """Replace a node's record."""
     return Set(stored.key, encode(record, stored.data), stored.version)
@@ -69,23 +74,39 @@ def reservation_of(record: VmRecord, incoming: bool = False) -> Reservation:
 
 
 def ledgers_of(snapshot: ClusterSnapshot, *nodes: str) -> dict[str, Stored[Ledger] | None]:
-    """The ledgers of these nodes ("" is passed over), for the functions below."""
-    views = {name: snapshot.nodes.get(name) for name in nodes if name}
-    return {name: view.ledger if view else None for name, view in views.items()}
+    """The ledgers of these nodes ("" is passed over), for the functions below; those that do not parse are left out."""
+    readable = {name for name in nodes if name and not unreadable_ledger(snapshot, name)}
+    return {name: snapshot.nodes[name].ledger for name in readable}
+
+
+def unreadable_ledger(snapshot: ClusterSnapshot, node: str) -> str:
+    """Why nothing can be reserved or given back on this node; "" when it can."""
+    if layout.ledger(node) in snapshot.broken:
+        return f"the ledger of {node} does not parse"
+    return "" if node in snapshot.nodes else f"the record of {node} is missing or does not parse"
+
+
+def reservations_of(record: VmRecord) -> dict[str, Reservation]:
+    """What a VM reserves on each node: the one it is on, and the one it migrates to."""
+    wanted = {record.node: reservation_of(record)}
+    if record.target and record.target != record.node:
+        wanted[record.target] = reservation_of(record, incoming=True)
+    return wanted
 
 
 def ledger_ops(before: VmRecord, after: VmRecord, ledgers: LedgerOf) -> tuple[Op, ...]:
     """Move the reservation along with the record: each node of `after` holds one, every other gives it back.
 
-    `ledgers` must hold the current ledger (or None) of every node that either record names.
+    `ledgers` holds the current ledger (or None) of every node that either record names. One that could not be read
+    may be missing as long as nothing changes in it, so that its VMs can still be stopped; else `BrokenRecord`.
     """
     ops: list[Op] = []
-    wanted = {after.node: reservation_of(after)}
-    if after.target and after.target != after.node:
-        wanted[after.target] = reservation_of(after, incoming=True)
-    for node in sorted({before.node, before.target, after.node, after.target} - {""}):
+    held, wanted = reservations_of(before), reservations_of(after)
+    for node in sorted(held.keys() | wanted.keys()):
         if node not in ledgers:
-            raise Conflict(layout.ledger(node), "was not read")
+            if held.get(node) == wanted.get(node):
+                continue
+            raise BrokenRecord(layout.ledger(node), "it cannot be changed before it is repaired")
         stored = ledgers[node]
         current = stored.value.vms.get(after.uuid) if stored else None
         if current == wanted.get(node):
@@ -139,6 +160,8 @@ def create_vm(record: VmRecord, xml: str, ledger: Stored[Ledger] | None, conflic
 def remove_vm(stored: Stored[VmRecord], ledgers: LedgerOf, definition_version: int, name_version: int) -> Change:
     """Forget a VM: record, definition, name and reservation."""
     record = stored.value
+    if record.node not in ledgers:
+        raise BrokenRecord(layout.ledger(record.node), "it cannot be changed before it is repaired")
     return Change(
         (
             Delete(stored.key, stored.version),

@@ -9,7 +9,7 @@ into the report and does not stop the others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -125,7 +125,17 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
             actions += _flush(node, snapshot, placer, policies, slots)
         elif node.mode is NodeMode.UNFLUSHING:
             actions += _unflush(node, snapshot, placer, slots)
-    return tuple(actions)
+    return tuple(_first_per_vm(actions))
+
+
+def _first_per_vm(actions: Sequence[LeaderAction]) -> Iterator[LeaderAction]:
+    """A VM that leaves one node for another that comes back concerns both drains; the first to act on it will do."""
+    seen: set[str] = set()
+    for action in actions:
+        if isinstance(action, FinishDrain) or action.uuid not in seen:
+            yield action
+        if not isinstance(action, FinishDrain):
+            seen.add(action.uuid)
 
 
 def drain_of(node: NodeView) -> DrainReport:
@@ -150,17 +160,33 @@ def _flush(
             actions.append(LeaveVm(node.name, vm.value.uuid, vm.value.reason))
         else:
             movable.append(vm)
+    unreadable = changes.unreadable_ledger(snapshot, node.name)
+    if unreadable:
+        return [*actions, *(LeaveVm(node.name, vm.value.uuid, unreadable) for vm in movable)] or _flushed(
+            node, drain, snapshot, unsettled
+        )
     for decision in _places_elsewhere(node.name, movable, snapshot, placer):
         if not decision.node:
-            actions.append(_without_candidate(node.name, decision, snapshot, policies))
+            if not _will_have_a_place(node.name, decision, snapshot, placer):
+                actions.append(_without_candidate(node.name, decision, snapshot, policies))
         elif slots.take(node.name, decision.node):
             reason = f"flush of {node.name}; {decision.reason}"
             actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
+    return actions or _flushed(node, drain, snapshot, [*movable, *unsettled])
+
+
+def _flushed(
+    node: NodeView, drain: DrainReport, snapshot: ClusterSnapshot, left: Sequence[Stored[VmRecord]]
+) -> list[LeaderAction]:
+    """The end of the flush, once no VM is left to wait for, nor one that is arriving or not yet seen here."""
     arriving = any(vm.value.target == node.name for vm in snapshot.vms.values())
-    if not (actions or movable or unsettled or arriving):
-        stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
-        actions.append(FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}"))
-    return actions
+    unseen = any(
+        uuid not in snapshot.vms and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms
+    )
+    if left or arriving or unseen:
+        return []
+    stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
+    return [FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}")]
 
 
 def _places_elsewhere(
@@ -169,6 +195,15 @@ def _places_elsewhere(
     """All planned at once, so that they spread."""
     requests = [PlacementRequest.for_vm(vm.value, exclude=frozenset({node})) for vm in movable]
     return placer.place_many(requests, snapshot)
+
+
+def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot, placer: Placer) -> bool:
+    """Whether a node that is coming back into service will take the VM: then it waits for that instead of being held."""
+    if not any(view.mode is NodeMode.UNFLUSHING for view in snapshot.nodes.values()):
+        return False
+    record = snapshot.vms[decision.uuid].value
+    request = PlacementRequest.for_vm(record, exclude=frozenset({node}), accept_unflushing=True)
+    return bool(placer.place(request, snapshot).node)
 
 
 def _without_candidate(node: str, decision: Decision, snapshot: ClusterSnapshot, policies: Policies) -> LeaderAction:

@@ -84,7 +84,7 @@ RULES: dict[tuple[VmState, VmEvent], Rule] = {
     (_S.RUNNING, _E.MIGRATE): Rule(_S.MIGRATING, node=NodeChange.SET_TARGET),
     **{(s, _E.RELOCATE): Rule(s, node=NodeChange.TO_TARGET) for s in OFF},
     # the leader, draining a node on which a VM cannot be helped
-    **{(s, _E.HOLD): Rule(_S.SHUTTING_DOWN, holds=True) for s in _LIVE},
+    **{(s, _E.HOLD): Rule(_S.SHUTTING_DOWN, holds=True) for s in (_S.STARTING, _S.RUNNING, _S.RESTARTING)},
     # what the agent finds out
     (_S.STARTING, _E.STARTED): Rule(_S.RUNNING),
     (_S.STARTING, _E.START_FAILED): Rule(_S.STARTING),
@@ -106,7 +106,7 @@ REFUSALS: dict[tuple[VmState, VmEvent], str] = {
     **{(s, _E.MIGRATE): f"is {s}; `pvc vm move` gives it another node" for s in OFF},
     **{(s, _E.MIGRATE): f"is {s}; only a running VM migrates" for s in (_S.STARTING, *_WINDING_DOWN)},
     **{(s, _E.RELOCATE): f"is {s}; only one that is off changes its node without a migration" for s in VmState},
-    **{(s, _E.HOLD): f"is {s}, there is nothing to hold" for s in OFF},
+    **{(s, _E.HOLD): f"is {s}, there is nothing to hold" for s in (*OFF, _S.SHUTTING_DOWN)},
 }
 
 
@@ -133,13 +133,14 @@ def advance(
         return record
     if event is VmEvent.START_FAILED:
         return msgspec.structs.replace(record, reason=reason, changed_at=now)
+    disables = rule.disables or (event is VmEvent.STOP and record.after_shutdown == "disabled")
     changed = msgspec.structs.replace(
         record,
         state=VmState(record.after_shutdown) if _ends_shutdown(record, event) else rule.to,
-        forced=rule.forced,
-        after_shutdown="disabled" if rule.disables else "stopped",
+        forced=rule.forced or (event is VmEvent.DISABLE and record.forced),
+        after_shutdown="disabled" if disables else "stopped",
         cancelling=rule.cancels,
-        held=rule.holds or (record.held and _ends_shutdown(record, event)),
+        held=rule.holds or (record.held and (event is VmEvent.RELOCATE or _ends_shutdown(record, event))),
         transition=record.transition + 1,
         reason=reason,
         changed_at=now,

@@ -24,6 +24,7 @@ from pvc_api.authentication import ACCESS_ATTRIBUTE, Access
 from pvc_api.decoding import Body, Query, read
 from pvc_api.problems import PROBLEM_JSON, Problem
 from pvc_api.version import pvc_version
+from pvc_api.views import Answer
 
 F = TypeVar("F", bound=Callable[..., None])
 Tag = Literal["VMs", "Nodes", "Cluster", "Plugins", "Tokens", "Service"]
@@ -48,7 +49,12 @@ class _Backend(FalconPlugin):
     """Leaves the routes to us: no documentation pages that load scripts from elsewhere."""
 
     def register_route(self, app: Any) -> None:
-        """Nothing: `resources.openapi` serves the document."""
+        """Nothing: `resources.service` serves the document."""
+
+    def parse_path(self, route: Any, path_parameter_descriptions: Any) -> tuple[str, list[Any]]:
+        """The path as clients see it; SpecTree escapes it as if it were to become a regular expression."""
+        path, parameters = super().parse_path(route, path_parameter_descriptions)
+        return path.replace("\\", ""), parameters
 
 
 @dataclass(frozen=True)
@@ -71,17 +77,16 @@ class _Answers(Response):  # type: ignore[misc, unused-ignore]
         responses: dict[str, Any] = super().generate_spec(naming_strategy)
         for status, response in responses.items():
             code = int(status)
-            content = response.get("content", {})
             if code in self._media:
                 response["content"] = {self._media[code].content_type: {"schema": {"type": "string"}}}
-            elif code >= 400 and "application/json" in content:
-                response["content"] = {PROBLEM_JSON: content["application/json"]}
+            elif self.find_model(code) is Problem:
+                response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
             names = _ERROR_HEADERS.get(code, {}) if code >= 400 else self._headers
             headers = {**_COMMON_HEADERS, **names}
             response["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
             }
-        return responses
+        return dict(sorted(responses.items()))
 
 
 _COMMON_HEADERS = {"X-Request-Id": "The request's id, as in the server's log"}
@@ -160,13 +165,22 @@ def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[s
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["operationId"] = f"{method}{path.removeprefix('/api/v1').translate(_ID_CHARACTERS)}"
-            if "requestBody" not in operation:
-                continue
-            operation["requestBody"]["required"] = True
+            if "412" in operation["responses"] and _IF_MATCH not in operation["parameters"]:
+                operation["parameters"].append(_IF_MATCH)
     schemas = document["components"]["schemas"]
-    for name in [name for name, schema in schemas.items() if name.endswith("Query")]:
-        del schemas[name]
+    for name in [name for name in schemas if name.endswith("Query")]:
+        del schemas[name]  # they are listed as parameters
+    for answer in Answer.__subclasses__():
+        if answer.__name__ in schemas:  # no field is ever left out of an answer
+            schemas[answer.__name__]["required"] = list(schemas[answer.__name__]["properties"])
     return document
 
 
 _ID_CHARACTERS = str.maketrans({"/": "_", "{": "", "}": "", "-": "_", ".": "_"})
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "schema": {"type": "string"},
+    "required": False,
+    "description": "Do it only if the record still has this ETag; else 412",
+}

@@ -96,7 +96,7 @@ def _answer_http_error(
     if error.headers is not None:
         resp.set_headers(error.headers)
     code = HTTP_CODES.get(error.status_code, "malformed_request" if error.status_code < 500 else "internal")
-    detail = error.description or error.title or falcon.code_to_http_status(error.status_code)
+    detail = error.description or f"{error.title}: {req.method} {req.path}"
     answer(req, resp, code, error.status_code, detail)
 
 

@@ -19,7 +19,7 @@ from pvc_cli.progress import Progress
 from pvc_cli.session import F, Session
 from pvc_core.errors import PvcError
 
-HOLD_S = 1.0
+HOLD_S = 0.5
 """How long the API may hold one answer: progress is shown about this often."""
 
 Describe = Callable[[Any], tuple[str, str]]
@@ -65,10 +65,11 @@ def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout
     """
     session.going_on = f"{waited_for} goes on, see `{shown_by}`"
     deadline_s = time.monotonic() + timeout_s
+    hold_s = 0.0  # the first look shows where it begins
     with Progress() as progress:
         while True:
             asked_s = time.monotonic()
-            document = _look(session, watch, min(HOLD_S, max(0.0, deadline_s - asked_s)), deadline_s, progress)
+            document = _look(session, watch, hold_s, deadline_s, progress)
             if document is not None:
                 progress.show(*describe(document))
                 if document["settled"]:
@@ -77,8 +78,9 @@ def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout
             now_s = time.monotonic()
             if now_s >= deadline_s:
                 raise WaitedTooLong(waited_for, timeout_s, shown_by)
-            pause_s = session.poll_s - (now_s - asked_s)  # the API holds its answer, unless too many are waiting
-            time.sleep(min(max(0.0, pause_s), deadline_s - now_s))
+            if hold_s or document is None:  # the API holds its answer, unless it is away or too many are waiting
+                time.sleep(min(max(0.0, session.poll_s - (now_s - asked_s)), deadline_s - now_s))
+            hold_s = min(HOLD_S, max(0.0, deadline_s - time.monotonic()))
 
 
 def _look(session: Session, watch: str, hold_s: float, deadline_s: float, progress: Progress) -> Any:

@@ -29,10 +29,10 @@ def memory(mib: int) -> str:
 
 
 def memory_of(used_mib: int, total_mib: int) -> str:
-    """A part of an amount, in the unit of the whole: 1.5/4 GiB."""
+    """A part of an amount, in the unit of the whole: 1.5/4.0 GiB."""
     if total_mib < 1024:
         return f"{used_mib}/{total_mib} MiB"
-    return f"{used_mib / 1024:.3g}/{total_mib / 1024:.3g} GiB"
+    return f"{used_mib / 1024:.1f}/{total_mib / 1024:.1f} GiB"
 
 
 def yes_no(value: bool) -> str:

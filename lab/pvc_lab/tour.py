@@ -157,8 +157,8 @@ class Tour:
         """Run a command and show it with its output; the exit status must be the expected one."""
         shown = f" < {shown_stdin}" if shown_stdin else ""
         self._say(f"\n$ pvc {shlex.join(arguments)}{shown}")
-        result = pvc(arguments, self.cluster.environment, stdin)
-        text = result.stdout + result.stderr
+        result = pvc(arguments, self.cluster.environment, stdin, together=True)
+        text = result.stdout
         self._say(text.rstrip())
         if result.returncode != expect:
             raise TourFailedError(f"pvc {shlex.join(arguments)}: exit status {result.returncode}, not {expect}")

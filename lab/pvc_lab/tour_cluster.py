@@ -53,13 +53,16 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def pvc(arguments: Sequence[str], environment: Mapping[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the real command."""
+def pvc(
+    arguments: Sequence[str], environment: Mapping[str, str], stdin: str = "", *, together: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command. `together`: what it says on standard error stands among its output, as on a terminal."""
     return subprocess.run(
         [program("pvc"), *arguments],
         input=stdin,
         env={**os.environ, **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if together else subprocess.PIPE,
         text=True,
         check=False,
         timeout=300,
@@ -75,7 +78,7 @@ def make_admin_token(configuration: Path) -> str:
         raise RuntimeError(f"no token could be made: {result.stderr.strip() or result.stdout.strip()}")
     import json
 
-    return str(json.loads(result.stdout)["token"])
+    return str(json.loads(result.stdout)["secret"])
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -6,6 +6,8 @@ The nodes have no daemons: a test says itself what an agent or the leader would 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import msgspec
 import structlog
 
 from pvc_api.app import create_app
-from pvc_api.authentication import Authenticator, BearerAuthenticator, LocalAuthority, Role
+from pvc_api.authentication import BearerAuthenticator, Role
 from pvc_api.conditional import ConditionalView
 from pvc_api.connection import Connection
 from pvc_api.services import Services
@@ -31,6 +33,7 @@ from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.system_clock import SystemClock
 from pvc_core.testing.builders import a_snapshot
+from pvc_core.testing.counting_store import CountingStore
 from pvc_core.vm_states import VmEvent
 
 PREFIX = "/api/v1"
@@ -62,28 +65,27 @@ class ManualClock:
 class ApiProcess:
     """One API process on a store: what a worker builds, with a log that the test can read."""
 
-    def __init__(self, store: ClusterStore, registry: Registry, *, local: bool = False) -> None:
+    def __init__(self, store: ClusterStore, registry: Registry) -> None:
         self.clock = ManualClock()
         self.log = structlog.testing.LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.BoundLogger)
-        self.store = store
-        self.view = ConditionalView(store, self.clock)
-        self.tokens = TokenBook(store, self.clock)
+        self.store = CountingStore(store)
+        self.view = ConditionalView(self.store, self.clock)
+        self.tokens = TokenBook(self.store, self.clock)
         self.waiter = Waiter(self.view, self.clock, slots=4)
-        authenticator: Authenticator = LocalAuthority("tester") if local else BearerAuthenticator(self.tokens)
         self.services = Services(
-            commands=Commands(self.view, store, registry, self.clock),
+            commands=Commands(self.view, self.store, registry, self.clock),
             view=self.view,
-            store=store,
+            store=self.store,
             registry=registry,
-            authenticator=authenticator,
+            authenticator=BearerAuthenticator(self.tokens),
             tokens=self.tokens,
             waiter=self.waiter,
             clock=self.clock,
             log=log,
             audit_log=log,
         )
-        self.connection = Connection(store, self.view, self.tokens, log)
+        self.connection = Connection(self.store, self.view, self.tokens, log)
         self.app = create_app(self.services)
 
     def client(self, token: str = "") -> httpx.Client:
@@ -108,6 +110,7 @@ class Cluster:
     """The embedded store in a folder, seen from the outside of the API."""
 
     def __init__(self, folder: Path) -> None:
+        self.file = folder / "store.db"
         self.url = f"sqlite://{folder}/store.db?synchronous=normal"
         self.registry = Registry.load(disabled_env="")
         self.store = self.registry.open_store(self.url)
@@ -123,9 +126,17 @@ class Cluster:
     @property
     def snapshot(self) -> ClusterSnapshot:
         """The cluster as it is in the store now."""
-        keys = [f"{parent}/{name}" for parent in (layout.VMS, layout.NODES, layout.LEDGERS) for name in self.store.children(parent)]
-        self.view.refresh(keys)
+        parents = (layout.VMS, layout.NODES, layout.LEDGERS)
+        self.view.refresh([f"{parent}/{name}" for parent in parents for name in self.store.children(parent)])
         return self.view.snapshot()
+
+    def goes_away(self) -> None:
+        """The store cannot be reached by anybody, until `comes_back`."""
+        self.file.rename(self.file.with_suffix(".away"))
+
+    def comes_back(self) -> None:
+        """The store answers again."""
+        self.file.with_suffix(".away").rename(self.file)
 
     def put(self, key: str, value: msgspec.Struct | bytes, *, ephemeral: bool = False) -> None:
         """Write a key, whatever it held."""
@@ -160,3 +171,11 @@ class Cluster:
 
         self.snapshot  # noqa: B018 - so that the decision is made on the newest records
         self.view.commit(decide)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait until it holds, as watches have told everybody; fail when it does not in time."""
+    deadline_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"it did not come true within {within_s} s"
+        time.sleep(0.01)

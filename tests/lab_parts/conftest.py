@@ -5,22 +5,17 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_guests import Guests, Timed
 
 from pvc_lab import packages
-from pvc_lab.guest import Guest, empty_guest
-from pvc_lab.guest_image import ticks
 from pvc_lab.hypervisor_host import HypervisorHost
 from pvc_lab.lab import Lab
-from pvc_lab.waiting import wait_for
-
-Timed = Callable[[str], Any]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -71,53 +66,6 @@ def libvirt() -> Any:
     module = pytest.importorskip("libvirt")
     module.registerErrorHandler(lambda _context, _error: None, None)
     return module
-
-
-class Guests:
-    """Starts guests straight through libvirt, as the node daemon does, and removes them all."""
-
-    def __init__(self, libvirt: Any, lab: Lab) -> None:
-        self._libvirt = libvirt
-        self._lab = lab
-
-    def unique(self, name: str, **options: Any) -> Guest:
-        return self._lab.guest(f"{name}-{uuid.uuid4().hex[:6]}", **options)
-
-    def connect(self, node: HypervisorHost) -> Any:
-        return self._libvirt.open(node.outside_libvirt_uri)
-
-    def start(self, node: HypervisorHost, guest: Guest) -> None:
-        self.connect(node).createXML(guest.xml())
-
-    def start_empty(self, node: HypervisorHost, name: str) -> Guest:
-        guest = empty_guest(f"{name}-{uuid.uuid4().hex[:6]}")
-        self.start(node, guest)
-        return guest
-
-    def start_ticking(self, node: HypervisorHost, guest: Guest) -> None:
-        self.start(node, guest)
-        self.wait_for_ticks(guest, 1)
-
-    def wait_for_ticks(self, guest: Guest, count: int) -> None:
-        assert guest.console is not None
-        console = guest.console
-        wait_for(lambda: len(ticks(console)) >= count, f"{guest.name} has ticked {count} times")
-
-    def domain(self, node: HypervisorHost, guest: Guest) -> Any:
-        return self.connect(node).lookupByName(guest.name)
-
-    def runs_on(self, node: HypervisorHost, guest: Guest) -> bool:
-        return guest.name in [domain.name() for domain in self.connect(node).listAllDomains()]
-
-    def migrate(self, guest: Guest, source: HypervisorHost, target: HypervisorHost) -> None:
-        flags = self._libvirt.VIR_MIGRATE_PEER2PEER | self._libvirt.VIR_MIGRATE_LIVE
-        parameters = {"migrate_uri": f"tcp://{target.address}"}
-        self.domain(source, guest).migrateToURI3(target.libvirt_uri, parameters, flags)
-
-    def destroy_all(self) -> None:
-        for node in self._lab.nodes.values():
-            for domain in self.connect(node).listAllDomains():
-                domain.destroy()
 
 
 @pytest.fixture

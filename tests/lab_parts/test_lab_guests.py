@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Guests, Timed
+from lab_guests import Guests, Timed
 
 from pvc_lab.guest_image import ticks
 from pvc_lab.hypervisor_host import HypervisorHost
@@ -47,7 +47,8 @@ def test_a_live_migration_does_not_interrupt_the_count(
 def test_a_guest_that_is_started_again_betrays_itself_by_another_boot_id(guests: Guests, hv1: HypervisorHost) -> None:
     guest = guests.unique("web")
     guests.start_ticking(hv1, guest)
-    guests.domain(hv1, guest).reset()
+    guests.domain(hv1, guest).destroy()
+    guests.start(hv1, guest)
     assert guest.console is not None
     console = guest.console
     wait_for(lambda: len({tick.boot_id for tick in ticks(console)}) == 2, "a second boot shows")

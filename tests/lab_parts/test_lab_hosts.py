@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Guests, Timed
+from lab_guests import Guests, Timed
 
 from pvc_lab.guest_image import ticks
 from pvc_lab.host import HostError

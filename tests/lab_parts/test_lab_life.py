@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Timed
+from lab_guests import Timed
 
 from pvc_lab.lab import Lab, LabError
 from pvc_lab.leftovers import leftovers, remove

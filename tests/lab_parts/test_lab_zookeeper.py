@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Timed
 from kazoo.client import KazooClient
+from lab_guests import Timed
 
 from pvc_lab import processes
 from pvc_lab.waiting import wait_for

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from pvc_lab.zookeeper import ZooKeeperServer
 
 pytest.register_assert_rewrite("pvc_core.testing")

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cable between one client and a server that a test can cut, freeze and put right."""
+"""A cable between one client and a server that a test can cut, freeze and put right; with TLS on the client's end."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +14,11 @@ _CHUNK_BYTES = 65_536
 
 
 class TcpProxy:
-    """Listens on a free port of loopback and forwards to `target`."""
+    """Listens on a free port of loopback and forwards to `target`. Given `tls`, clients have to speak that."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._is_cut = False
@@ -74,10 +77,14 @@ class TcpProxy:
             except OSError:
                 return  # closed
             try:
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(self._target)
             except OSError:
                 client.close()
                 continue
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 refused = self._is_cut
                 if not refused:
@@ -89,12 +96,10 @@ class TcpProxy:
             self._spawn(self._pump, server, client)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with suppress(OSError):  # one of them was ended
             while data := source.recv(_CHUNK_BYTES):
                 self._flows.wait()
                 sink.sendall(data)
-        except OSError:
-            pass  # one of them was ended; so the other is
         _end(source, sink)
 
     def _spawn(self, target: object, *arguments: object) -> None:
@@ -104,8 +109,6 @@ class TcpProxy:
 
 def _end(*sockets: socket.socket) -> None:
     for item in sockets:
-        try:
+        with suppress(OSError):  # not connected any more
             item.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected any more
         item.close()

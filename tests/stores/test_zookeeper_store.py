@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pvc_lab.zookeeper import ZooKeeperServer
-from stores.zookeeper_harness import ZooKeeperHarness
 
 from pvc_core.testing.store_suite import StoreContract
+from pvc_lab.zookeeper import ZooKeeperServer
+from stores.zookeeper_harness import ZooKeeperHarness
 
 pytestmark = pytest.mark.zookeeper
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 
 from kazoo.client import KazooClient
-from pvc_lab.zookeeper import ZooKeeperServer
-from stores.tcp_proxy import TcpProxy
 
 from pvc_core.ports import ClusterStore
 from pvc_core.testing.store_suite import StoreHarness, eventually
+from pvc_lab.zookeeper import ZooKeeperServer
 from pvc_plugins.stores.zookeeper import ZooKeeperStore
+from stores.tcp_proxy import TcpProxy
 
 
 def end_session(store: ZooKeeperStore, hosts: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pvc_core.errors import StoreUnavailable
-from pvc_plugins.stores.embedded_tables import create_tables
+from pvc_plugins.stores.embedded_tables import create_tables, tables_version
 
 _BUSY_RETRY_S = 0.02
 
@@ -57,11 +57,8 @@ class Database:
         try:
             if create:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-            is_new = create and not self._path.exists()
             for connection in (self._writer, self._reader, self._watcher):
                 connection.replace(self._connect(create))
-            if is_new:  # it will hold hashes of tokens; SQLite gives its side files the same mode
-                self._path.chmod(0o600)
             self.lock_folder = Path(f"{self._path.resolve()}-sessions")
             self._identity = self._identity_now()
             self._process_id = os.getpid()
@@ -128,6 +125,7 @@ class Database:
     def _connect(self, create: bool) -> sqlite3.Connection:
         """Connect and make sure of the tables. Another process may be doing the same: wait for it."""
         deadline_s = time.monotonic() + self._timeout_s
+        is_new = create and not self._path.exists()
         while True:
             connection = None
             try:
@@ -138,6 +136,9 @@ class Database:
                     isolation_level=None,  # transactions begin where the code says so
                     check_same_thread=False,  # `_Connection.lock` sees to it
                 )
+                if is_new:  # it will hold hashes of tokens; SQLite gives its side files the same mode
+                    tables_version(connection)  # creates the file, still empty
+                    self._path.chmod(0o600)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 create_tables(connection)

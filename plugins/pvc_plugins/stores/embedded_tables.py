@@ -34,13 +34,19 @@ _TABLES = (
 )
 
 
+def tables_version(connection: sqlite3.Connection) -> int:
+    """The version of the tables; 0 when there are none yet."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
 def create_tables(connection: sqlite3.Connection) -> None:
     """Create what is missing. Raises `StoreUnavailable` when the file was made by another version of PVC."""
-    if _tables_version(connection) == TABLES_VERSION:
+    if tables_version(connection) == TABLES_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _tables_version(connection)
+        version = tables_version(connection)
         if version == 0:
             for statement in _TABLES:
                 connection.execute(statement)
@@ -130,11 +136,6 @@ def newest_stamp(connection: sqlite3.Connection) -> int:
 def changes_after(connection: sqlite3.Connection, stamp: int) -> Iterator[tuple[int, str]]:
     """Stamps and keys of the changes that are still listed, oldest first."""
     yield from connection.execute("SELECT stamp, key FROM changes WHERE stamp > ? ORDER BY stamp", (stamp,))
-
-
-def _tables_version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
 
 
 def _create(connection: sqlite3.Connection, op: Create, session_id: str) -> None:

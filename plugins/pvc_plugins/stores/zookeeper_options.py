@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import re
+import ssl
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -45,19 +45,21 @@ class ZooKeeperAddress:
     chroot: str
     options: ZooKeeperOptions
 
-    def kazoo_arguments(self) -> dict[str, Any]:
-        """The arguments of `KazooClient` for hosts, session and TLS. Raises `InvalidInput` for unreadable files."""
+    def tls_context(self) -> ssl.SSLContext | None:
+        """How to speak TLS; None without TLS. Raises `InvalidInput` for files that cannot be used."""
         o = self.options
-        arguments: dict[str, Any] = {"hosts": self.hosts, "timeout": o.session_timeout_s}
-        if o.tls_ca_file or o.tls_cert_file:
-            for name in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
-                path = getattr(o, name)
-                if path and not os.access(path, os.R_OK):
-                    raise InvalidInput(name, "cannot be read", path)
-            arguments.update(use_ssl=True, verify_certs=True, check_hostname=o.tls_check_hostname)
-            arguments.update(ca=o.tls_ca_file or None)
-            arguments.update(certfile=o.tls_cert_file or None, keyfile=o.tls_key_file or None)
-        return arguments
+        if not (o.tls_ca_file or o.tls_cert_file):
+            return None
+        field, path = "tls_ca_file", o.tls_ca_file
+        try:
+            context = ssl.create_default_context(cafile=path or None)  # None: the system's
+            if o.tls_cert_file:
+                field, path = "tls_cert_file", o.tls_cert_file
+                context.load_cert_chain(path, o.tls_key_file)
+        except OSError as error:
+            raise InvalidInput(field, f"cannot be used: {error.strerror or error}", path) from error
+        context.check_hostname = o.tls_check_hostname
+        return context
 
 
 def parse_address(url: str) -> ZooKeeperAddress:

@@ -33,7 +33,7 @@ from pvc_core.errors import StoreUnavailable
 from pvc_core.ports import SessionState
 from pvc_plugins.stores.listening import SessionStates
 from pvc_plugins.stores.zookeeper_options import ZooKeeperAddress
-from pvc_plugins.stores.zookeeper_select import PollingHandler
+from pvc_plugins.stores.zookeeper_sockets import SocketHandler
 
 log = structlog.get_logger(__name__)
 
@@ -129,11 +129,11 @@ class ZooKeeperSession:
 
     def _new_client(self) -> KazooClient:
         o = self._address.options
-        arguments = self._address.kazoo_arguments()
+        arguments: dict[str, Any] = {"hosts": self._address.hosts, "timeout": o.session_timeout_s}
         if o.user:
             arguments["auth_data"] = [("digest", f"{o.user}:{o.password}")]
             arguments["default_acl"] = [make_digest_acl(o.user, o.password, all=True)]
-        handler = PollingHandler()
+        handler = SocketHandler(self._address.tls_context())
         retry = KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=0.5, sleep_func=handler.sleep_func)
         return KazooClient(handler=handler, connection_retry=retry, **arguments)
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guards for the whole run: real parts are required in CI, the user's own cluster is out of reach, nothing is left.
+
+A test of a real part carries the marker of that part (`zookeeper`, `libvirt`, `lab`) and is skipped where the part
+is missing; a fixture that needs one asks with `require`. With CI=true a missing part is a failure, whoever notices it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+# Before anything imports them: the assertions of the conformance suites explain themselves like those of a test.
+pytest.register_assert_rewrite("pvc_core.testing")
+
+REAL_PARTS = ("zookeeper", "libvirt", "lab")
+RUN_MARK = f"PVC_TEST_RUN={uuid4().hex}"
+"""In the environment of this run and of all that it starts, however far it detaches itself."""
+ENDING_S = 10.0
+"""How long processes that were told to end may take."""
+_OUTLIVE_TESTS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a user has set for their own cluster (connection, token, plugins) has no business in tests."""
+    for name in list(os.environ):
+        if name.startswith("PVC_") and not name.startswith("PVC_LAB_"):
+            del os.environ[name]
+    name, _, value = RUN_MARK.partition("=")
+    os.environ[name] = value
+
+
+# ------------------------------------------------------------------------------------------------ real parts
+
+
+def in_ci() -> bool:
+    """Whether a missing part is a failure."""
+    return os.environ.get("CI", "").lower() == "true"
+
+
+def missing_part(part: str) -> str:
+    """Why tests of this part cannot run here; "" when they can."""
+    if part == "zookeeper":
+        if shutil.which("java") is None or not Path("/usr/share/java/zookeeper.jar").exists():
+            return "Java and ZooKeeper are not installed (default-jre-headless, libzookeeper-java)"
+        return ""
+    if os.geteuid() != 0:
+        return "only root can make namespaces"
+    if part == "libvirt":
+        try:
+            import libvirt  # noqa: F401
+        except ImportError as error:
+            return f"the libvirt binding is not installed ({error})"
+    from pvc_lab import packages
+
+    try:
+        absent = packages.missing()
+    except packages.PackagesError as error:
+        return str(error)
+    return f"Debian packages are missing: {' '.join(absent)}" if absent else ""
+
+
+def require_part(part: str) -> None:
+    """Skip the test without this part; with CI=true, fail it."""
+    problem = missing_part(part)
+    if problem and in_ci():
+        pytest.fail(f"with CI=true {part} is required: {problem}", pytrace=False)
+    if problem:
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Call it with "zookeeper", "libvirt" or "lab" before using one in a fixture."""
+    return require_part
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for part in REAL_PARTS:
+        if item.get_closest_marker(part) is not None:
+            require_part(part)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip for any other reason is no better in CI: a test of a real part runs, or it fails."""
+    report = yield
+    marked = any(item.get_closest_marker(part) is not None for part in REAL_PARTS)
+    if report.skipped and marked and in_ci() and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"with CI=true no test of a real part may be skipped: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module that skips itself, as `importorskip` does, hides its tests: in CI it fails."""
+    report = yield
+    if report.skipped and in_ci():
+        report.outcome = "failed"
+        report.longrepr = f"with CI=true no module may be skipped: {report.longrepr}"
+    return report
+
+
+# ------------------------------------------------------------------------------------------- nothing is left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_tests() -> Iterator[None]:
+    """No process and no thread that would keep this one from ending."""
+    yield
+    deadline = time.monotonic() + ENDING_S
+    while (left := [*processes_left(), *threads_left()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, f"still there after the last test: {left}"
+
+
+def processes_left() -> list[str]:
+    """Processes that this run has started and that still run."""
+    mark, own = RUN_MARK.encode(), os.getpid()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == own:
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue  # it has ended, or is not ours
+        if mark in environment.split(b"\0") and not any(name in command for name in _OUTLIVE_TESTS):
+            found.append(f"process {entry.name}: {command}")
+    return found
+
+
+def threads_left() -> list[str]:
+    """Threads that Python would wait for at its end."""
+    main = threading.main_thread()
+    return [f"thread {t.name}" for t in threading.enumerate() if t is not main and not t.daemon and t.is_alive()]

@@ -270,6 +270,8 @@ def _when_ending(case: _Case) -> Step:
     """shutting-down and restarting: ask, wait, terminate."""
     if case.domain is None:
         return Record(case.uuid, VmEvent.ENDED, _ended_reason(case)), None
+    if not case.is_active:
+        return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
     if case.record.forced:
         return Terminate(case.uuid, case.record.reason), None
     return _ask_or_terminate(case)
@@ -316,6 +318,8 @@ def _when_migrating(case: _Case) -> Step:
             action = CancelMigration(case.uuid, "the migration is cancelled by command")
             return action, case.now_s + LOOK_AGAIN_S
         return None, case.now_s + LOOK_AGAIN_S
+    if case.domain.state is DomainState.PAUSED and (step := _when_left_behind(case)):
+        return step
     if case.record.cancelling:
         return Record(case.uuid, VmEvent.MIGRATION_CANCELLED, "the migration was cancelled by command"), None
     method = case.record.metadata.migration_method
@@ -327,15 +331,34 @@ def _when_migrating(case: _Case) -> Step:
     return Migrate(case.uuid, case.record.target, downtime_ms, case.record.reason), None
 
 
-def _when_migrated_away(case: _Case) -> Step:
-    """The domain is gone here: it arrived, or it was shut down for the move, or it is lost. The target knows."""
+def _when_left_behind(case: _Case) -> Step | None:
+    """A paused domain without a job may be all that is left of a guest that runs on the target. None: it is not."""
+    waits = _look_at_peer(case, "the guest is paused here")
+    if waits is not None:
+        return waits
+    if case.memory.peer is not None and case.memory.peer[0] is DomainState.RUNNING:
+        return Terminate(case.uuid, f"the guest runs on {case.record.target}: clear away what is left here"), None
+    return None
+
+
+def _look_at_peer(case: _Case, why: str) -> Step | None:
+    """Find out what the guest does on the target. None: it is known, `case.memory.peer` says it."""
     memory, target = case.memory, case.record.target
     if memory.peer is None or case.now_s >= memory.peer[1] + LOOK_AGAIN_S:
-        return LookAtPeer(case.uuid, target, f"the guest is gone here: look for it on {target}"), None
+        return LookAtPeer(case.uuid, target, f"{why}: look for it on {target}"), None
     state, looked_at_s = memory.peer
     if memory.peer_error or state is DomainState.PAUSED:
         return None, looked_at_s + LOOK_AGAIN_S
-    if state is DomainState.RUNNING:
+    return None
+
+
+def _when_migrated_away(case: _Case) -> Step:
+    """The domain is gone here: it arrived, or it was shut down for the move, or it is lost. The target knows."""
+    waits = _look_at_peer(case, "the guest is gone here")
+    if waits is not None:
+        return waits
+    memory, target = case.memory, case.record.target
+    if memory.peer is not None and memory.peer[0] is DomainState.RUNNING:
         return Record(case.uuid, VmEvent.ARRIVED, f"arrived on {target}; {case.record.reason}"), None
     if case.record.cancelling:
         return Record(case.uuid, VmEvent.GONE, "the guest ended during a migration that was cancelled"), None

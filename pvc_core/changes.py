@@ -50,6 +50,11 @@ def same_node(view: NodeView) -> Check:
     return Check(view.record.key, view.record.version)
 
 
+def same_ledger(view: NodeView) -> Op:
+    """The change holds only while nothing else is assigned to this node than what was seen, which may be nothing."""
+    return Check(view.ledger.key, view.ledger.version) if view.ledger else edit_ledger(view.name, None)
+
+
 def write_node(stored: Stored[NodeRecord], record: NodeRecord) -> Set:
     """Replace a node's record."""
     return Set(stored.key, encode(record, stored.data), stored.version)

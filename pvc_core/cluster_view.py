@@ -33,6 +33,7 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
     layout.VMS: VmRecord,
 }
 COMMIT_ATTEMPTS = 100
+REFRESH_ATTEMPTS = 3
 
 
 class ClusterView:
@@ -46,8 +47,8 @@ class ClusterView:
         self._settings: Stored[Settings] | None = None
         self._broken: dict[str, BrokenRecord] = {}
         self._report_seen_s: dict[str, float] = {}
-        self._ahead: dict[str, int] = {}
-        """Versions this process wrote or read itself, not yet confirmed by a watch that may lag behind."""
+        self._ahead: dict[str, Entry | None] = {}
+        """What this process wrote or read itself (None: deleted), until a watch, which may lag, tells the same."""
         self._generation = 0
         self._built: tuple[int, ClusterSnapshot] | None = None
         self._subscriptions: list[Subscription] = []
@@ -141,13 +142,21 @@ class ClusterView:
         return True
 
     def refresh(self, keys: list[str]) -> None:
-        """Read the keys anew from the store, past the watches."""
-        mirrored = [key for key in keys if self._parent(key) in _KINDS or key == layout.SETTINGS]
-        found = self._store.get_many(mirrored)
-        with self._changed:
-            for key in mirrored:
-                self._absorb_newest(key, found.get(key))
-            self._bump()
+        """Read the keys anew from the store, past the watches; where something came in meanwhile, once more."""
+        wanted = [key for key in keys if self._is_mirrored(key)]
+        for _ in range(REFRESH_ATTEMPTS):
+            with self._changed:
+                before = {key: self._known(key) for key in wanted}
+            found = self._store.get_many(wanted)
+            with self._changed:
+                outrun = [key for key in wanted if self._known(key) is not before[key]]
+                for key in wanted:
+                    if key not in outrun:
+                        self._take_over(key, found.get(key))
+                self._bump()
+            if not outrun:
+                return
+            wanted = outrun
 
     # ---------------------------------------------------------------------------------------- absorbing
 
@@ -164,32 +173,58 @@ class ClusterView:
         self._changed.notify_all()
 
     def _absorb_watched(self, entries: Mapping[str, Entry | None]) -> None:
+        doubtful = []
         with self._changed:
             for key, entry in entries.items():
-                ahead = self._ahead.get(key)
-                if ahead is not None and entry is not None and entry.version < ahead:
+                if key in self._ahead and not _confirms(entry, self._ahead[key]):
+                    doubtful.append(key)
                     continue
                 self._ahead.pop(key, None)
                 self._absorb(key, entry)
             self._bump()
+        if doubtful:
+            self._settle(doubtful, entries)
+
+    def _settle(self, keys: list[str], told: Mapping[str, Entry | None]) -> None:
+        """A watch tells something else than what is known: it lags behind, or the key was deleted and made anew."""
+        try:
+            self.refresh(keys)
+        except StoreUnavailable as error:
+            log.info("watch_in_doubt", keys=keys, problem=error.problem)
+            with self._changed:
+                for key in keys:
+                    self._ahead.pop(key, None)
+                    self._absorb(key, told[key])
+                self._bump()
 
     def _absorb_own(self, ops: tuple[Op, ...], versions: tuple[int, ...]) -> None:
         """Take over what this process has just written, before any watch tells."""
         with self._changed:
             for op, version in zip(ops, versions, strict=True):
-                if isinstance(op, Check):
+                if isinstance(op, Check) or not self._is_mirrored(op.key):
                     continue
-                entry = None if isinstance(op, Delete) else Entry(op.key, op.data, version)
-                self._absorb_newest(op.key, entry)
+                current = self._version_of(op.key)
+                if isinstance(op, Delete):
+                    self._take_over(op.key, None)
+                elif current is None or version >= current:
+                    self._take_over(op.key, Entry(op.key, op.data, version))
             self._bump()
 
-    def _absorb_newest(self, key: str, entry: Entry | None) -> None:
-        current = self._version_of(key)
-        if entry is not None and current is not None and entry.version < current:
-            return
-        if entry is not None:
-            self._ahead[key] = entry.version
+    def _is_mirrored(self, key: str) -> bool:
+        return key == layout.SETTINGS or self._parent(key) in _KINDS
+
+    def _take_over(self, key: str, entry: Entry | None) -> None:
+        """Believe what was written or read by this process, until a watch confirms it."""
+        self._ahead[key] = entry
         self._absorb(key, entry)
+
+    def _known(self, key: str) -> object:
+        """What is held of a key; the very same object as long as nothing about it has come in."""
+        if key in self._broken:
+            return self._broken[key]
+        if key == layout.SETTINGS:
+            return self._settings
+        return self._records[self._parent(key)].get(layout.name_in(key))
 
     def _version_of(self, key: str) -> int | None:
         if key == layout.SETTINGS:
@@ -198,15 +233,11 @@ class ClusterView:
         return stored.version if stored else None
 
     def _absorb(self, key: str, entry: Entry | None) -> None:
-        self._broken.pop(key, None)
         if key == layout.SETTINGS:
-            self._settings = self._decode(entry, Settings) if entry and entry.data else None
+            self._settings = self._decode(key, entry if entry and entry.data else None, Settings)
             return
-        kind = _KINDS.get(self._parent(key))
-        if kind is None:
-            return
-        records, name = self._records[self._parent(key)], layout.name_in(key)
-        stored = self._decode(entry, kind) if entry else None
+        kind, records, name = _KINDS[self._parent(key)], self._records[self._parent(key)], layout.name_in(key)
+        stored = self._decode(key, entry, kind)
         if stored is None:
             records.pop(name, None)
         else:
@@ -214,13 +245,17 @@ class ClusterView:
         if kind is NodeReport:
             self._report_seen_s[name] = self._clock.monotonic_s()
 
-    def _decode(self, entry: Entry, kind: type[Any]) -> Stored[Any] | None:
+    def _decode(self, key: str, entry: Entry | None, kind: type[Any]) -> Stored[Any] | None:
+        """The record; None when there is none, or one that does not parse, which is then kept as broken."""
+        problem_before = self._broken.pop(key, None)
+        if entry is None:
+            return None
         try:
             return decode(entry, kind)
         except BrokenRecord as broken:
-            if entry.key not in self._broken:
-                log.warning("record_broken", key=entry.key, problem=broken.problem)
-            self._broken[entry.key] = broken
+            if problem_before is None:
+                log.warning("record_broken", key=key, problem=broken.problem)
+            self._broken[key] = broken
             return None
 
     # ----------------------------------------------------------------------------------------- building
@@ -254,3 +289,8 @@ class ClusterView:
             if node.report and now_s - self._report_seen_s.get(name, now_s) > stale_s
         }
         return replace(snapshot, nodes={**snapshot.nodes, **overdue}) if overdue else snapshot
+
+
+def _confirms(told: Entry | None, known: Entry | None) -> bool:
+    """Whether a watch has caught up with what is known, or is beyond it."""
+    return told == known or (told is not None and known is not None and told.version > known.version)

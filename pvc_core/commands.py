@@ -81,9 +81,12 @@ class Commands(VmCommands):
         unknown = [name for name in patch if name not in SETTING_NAMES]
         if unknown:
             raise InvalidInput(unknown[0], "is not a setting", allowed=SETTING_NAMES)
+        _checked_settings(Settings(), patch)
         self._check_default_selector(patch)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
+            if layout.SETTINGS in snapshot.broken:
+                raise snapshot.broken[layout.SETTINGS]
             wanted = _checked_settings(snapshot.settings, patch)
             if wanted == snapshot.settings:
                 return Change((), "the settings are the same")

@@ -58,19 +58,26 @@ class Election:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._epoch: int | None = None
+        self._epoch_session_id = ""
         self._interruptions = 0
         self._told: int | None = None
         self._bell = threading.Event()
         self._stopping = False
         self._watch: Subscription | None = None
+        self._watched: Entry | None = None
         self._session_listener: Subscription | None = None
         self._thread = threading.Thread(target=self._run, name="pvc-election", daemon=True)
 
     @property
     def epoch(self) -> int | None:
-        """The epoch in which this candidate leads now; None when it does not."""
+        """The epoch in which this candidate leads now; None when it does not.
+
+        Asks the store for its session too, whose listeners may be told a moment later.
+        """
         with self._lock:
-            return self._epoch
+            epoch, session_id = self._epoch, self._epoch_session_id
+        alive = self._store.session_state is SessionState.CONNECTED and self._store.session_id == session_id
+        return epoch if alive else None
 
     def start(self) -> None:
         """Stand for election. Does not fail when the store is away: it tries until it is there."""
@@ -92,7 +99,8 @@ class Election:
                 self._epoch = None
         self._bell.set()
 
-    def _on_holder(self, _: Entry | None) -> None:
+    def _on_holder(self, entry: Entry | None) -> None:
+        self._watched = entry
         self._bell.set()
 
     def _run(self) -> None:
@@ -113,7 +121,11 @@ class Election:
         self._resign()
 
     def _take_part(self) -> bool:
-        """Become the leader if nobody is. Returns False when it has to be tried again without being told."""
+        """Become the leader if nobody is. Returns False when to look again soon, without being told.
+
+        The watch tells only of changes from what it told last. While it lags behind what was read here, what it
+        has not seen come it may not see go: so it is waited for only when both agree.
+        """
         with self._lock:
             interruptions = self._interruptions
         if self._store.session_state is not SessionState.CONNECTED:
@@ -130,12 +142,15 @@ class Election:
         holder_entry = found.get(layout.LEADER_HOLDER)
         if holder_entry is not None:
             ours = Holder(self._candidate, session_id, epoch_entry.version)
-            self._claim(ours.epoch if holder_of(holder_entry) == ours else None, interruptions)
-            return True
-        return self._stand(session_id, epoch_entry, interruptions)
+            self._claim(ours if holder_of(holder_entry) == ours else None, interruptions)
+            return holder_entry == self._watched
+        self._claim(None, interruptions)
+        self._tell()
+        self._stand(session_id, epoch_entry, interruptions)
+        return False
 
-    def _stand(self, session_id: str, epoch: Entry, interruptions: int) -> bool:
-        """Take the free seat. Returns False when another was faster or the answer was lost: look again."""
+    def _stand(self, session_id: str, epoch: Entry, interruptions: int) -> None:
+        """Take the free seat, unless another is faster."""
         ours = Holder(self._candidate, session_id, epoch.version + 1)
         data = msgspec.json.encode(ours)
         try:
@@ -143,17 +158,18 @@ class Election:
                 [Set(layout.LEADER_EPOCH, data, epoch.version), Create(layout.LEADER_HOLDER, data, ephemeral=True)]
             )
         except Conflict:
-            return False
-        self._claim(ours.epoch, interruptions)
-        return True
+            return
+        self._claim(ours, interruptions)
 
-    def _claim(self, epoch: int | None, interruptions: int) -> None:
-        """Lead from now on, unless the session was interrupted since it was last looked at."""
+    def _claim(self, ours: Holder | None, interruptions: int) -> None:
+        """Lead from now on, or not; unless the session was interrupted meanwhile: then look again."""
         with self._lock:
-            if self._interruptions == interruptions:
-                self._epoch = epoch
-            else:
+            if self._interruptions != interruptions:
                 self._bell.set()
+            elif ours is None:
+                self._epoch = None
+            else:
+                self._epoch, self._epoch_session_id = ours.epoch, ours.session_id
 
     def _tell(self) -> None:
         epoch = self.epoch

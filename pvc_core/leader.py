@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pvc_core import changes
+from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored
 from pvc_core.errors import PluginError, Refused
@@ -22,7 +22,7 @@ from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_calls import ask
 from pvc_core.plugin_types import PlacementRequest, RecoveryPolicyEntry
-from pvc_core.ports import Set
+from pvc_core.ports import Check, Op, Set
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF, VmEvent
 
@@ -84,7 +84,8 @@ class FinishDrain:
     reason: str
 
 
-LeaderAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm | FinishDrain
+VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
+LeaderAction = VmAction | FinishDrain
 
 
 @dataclass
@@ -152,19 +153,17 @@ def _flush(
     drain, actions = drain_of(node), list[LeaderAction]()
     here = [vm for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.uuid not in drain.stayed]
     unsettled = [vm for vm in here if vm.value.state not in (*OFF, VmState.RUNNING)]
+    unreadable = changes.unreadable_ledger(snapshot, node.name)
     movable: list[Stored[VmRecord]] = []
     for vm in here:
         if vm.value.state is not VmState.RUNNING:
             continue
-        if drain.attempts.get(vm.value.uuid, 0) >= snapshot.settings.migration_attempts:
+        if unreadable:
+            actions.append(LeaveVm(node.name, vm.value.uuid, unreadable))
+        elif drain.attempts.get(vm.value.uuid, 0) >= snapshot.settings.migration_attempts:
             actions.append(LeaveVm(node.name, vm.value.uuid, vm.value.reason))
         else:
             movable.append(vm)
-    unreadable = changes.unreadable_ledger(snapshot, node.name)
-    if unreadable:
-        return [*actions, *(LeaveVm(node.name, vm.value.uuid, unreadable) for vm in movable)] or _flushed(
-            node, drain, snapshot, unsettled
-        )
     for decision in _places_elsewhere(node.name, movable, snapshot, placer):
         if not decision.node:
             if not _will_have_a_place(node.name, decision, snapshot, placer):
@@ -172,21 +171,17 @@ def _flush(
         elif slots.take(node.name, decision.node):
             reason = f"flush of {node.name}; {decision.reason}"
             actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
-    return actions or _flushed(node, drain, snapshot, [*movable, *unsettled])
+    if not (actions or movable or unsettled or _others_are_due(node, snapshot)):
+        stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
+        actions.append(FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}"))
+    return actions
 
 
-def _flushed(
-    node: NodeView, drain: DrainReport, snapshot: ClusterSnapshot, left: Sequence[Stored[VmRecord]]
-) -> list[LeaderAction]:
-    """The end of the flush, once no VM is left to wait for, nor one that is arriving or not yet seen here."""
-    arriving = any(vm.value.target == node.name for vm in snapshot.vms.values())
-    unseen = any(
-        uuid not in snapshot.vms and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms
-    )
-    if left or arriving or unseen:
-        return []
-    stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
-    return [FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}")]
+def _others_are_due(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    """Whether a VM migrates to this node still, or stands in its ledger and has not been seen here yet."""
+    if any(vm.value.target == node.name for vm in snapshot.vms.values()):
+        return True
+    return any(uuid not in snapshot.vms and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms)
 
 
 def _places_elsewhere(
@@ -198,7 +193,7 @@ def _places_elsewhere(
 
 
 def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot, placer: Placer) -> bool:
-    """Whether a node that is coming back into service will take the VM: then it waits for that instead of being held."""
+    """Whether a node that is coming back into service will take the VM: then it waits for that and is not held."""
     if not any(view.mode is NodeMode.UNFLUSHING for view in snapshot.nodes.values()):
         return False
     record = snapshot.vms[decision.uuid].value
@@ -268,10 +263,12 @@ def _bring_back(
     """The next step for one VM whose home becomes ready: an action, "wait", or "done"."""
     attempts = drain.attempts.get(record.uuid, 0)
     if record.state is VmState.MIGRATING:
-        if record.node == node and drain.cancels_flush and not record.cancelling:
+        if record.node == node and drain.cancels_flush and not (record.cancelling or record.permanent):
             return CancelMove(node, record.uuid, f"{node} is ready again: its flush is cancelled")
         return "wait"
     if record.node == node and record.state is VmState.SHUTTING_DOWN and record.held:
+        if not _place_at_home(record, node, snapshot, placer).node:
+            return "wait"
         return StartVm(node, record.uuid, f"{node} is ready again: the shutdown is aborted")
     if record.state is VmState.STOPPED:
         wanted = record.held or record.metadata.node_autostart
@@ -289,10 +286,15 @@ def _bring_back(
     return _migrate_home(record, node, snapshot, placer, slots)
 
 
+def _place_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer) -> Decision:
+    return placer.place(PlacementRequest.for_vm(record, accept_unflushing=True), snapshot, only=node)
+
+
 def _start_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer) -> LeaderAction:
-    decision = placer.place(PlacementRequest.for_vm(record, accept_unflushing=True), snapshot, only=node)
-    if not decision.node:
-        return LeaveVm(node, record.uuid, decision.reason)
+    decision = _place_at_home(record, node, snapshot, placer)
+    unreadable = changes.unreadable_ledger(snapshot, record.node)
+    if unreadable or not decision.node:
+        return LeaveVm(node, record.uuid, unreadable or decision.reason)
     why = "it was held" if record.held else "autostart"
     return StartVm(node, record.uuid, f"{node} is ready: {why}")
 
@@ -300,9 +302,10 @@ def _start_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, place
 def _migrate_home(
     record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer, slots: _Slots
 ) -> LeaderAction | str:
-    decision = placer.place(PlacementRequest.for_vm(record, accept_unflushing=True), snapshot, only=node)
-    if not decision.node:
-        return LeaveVm(node, record.uuid, decision.reason)
+    decision = _place_at_home(record, node, snapshot, placer)
+    unreadable = changes.unreadable_ledger(snapshot, record.node)
+    if unreadable or not decision.node:
+        return LeaveVm(node, record.uuid, unreadable or decision.reason)
     if not slots.take(record.node, node):
         return "wait"
     return MoveVm(node, record.uuid, node, f"{node} is ready: it goes home from {record.node}")
@@ -314,21 +317,22 @@ def _migrate_home(
 def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, now: str) -> Change:
     """The transaction of an action: the VM with its ledgers, and the node's report, on the snapshot's versions.
 
-    The snapshot may be newer than the one decided on: a place is asked for once more. Raises `Refused` or
-    `NoCandidate` when the action no longer makes sense; then decide again.
+    The snapshot may be newer than the one decided on: whether the action still makes sense is looked at again, and a
+    place is asked for once more. Raises `Refused` or `NoCandidate` when it does not; then decide again.
     """
-    node = snapshot.nodes[action.node]
+    node = snapshot.nodes.get(action.node)
+    if node is None:
+        raise Refused(action.node, "it is gone")
     if isinstance(action, FinishDrain):
-        drain = msgspec.structs.replace(drain_of(node), finished_at=now)
-        record = msgspec.structs.replace(
-            node.record.value, mode=action.mode, drain=drain, reason=action.reason, changed_at=now
-        )
-        return Change((changes.write_node(node.record, record),), action.reason)
+        return _finish(action, node, snapshot, now)
+    if action.uuid not in snapshot.vms:
+        raise Refused(action.uuid, "it is gone")
+    record = snapshot.vms[action.uuid].value
+    if not _still_makes_sense(action, node, record):
+        raise Refused(record.name, f"it is {record.state} on {record.node}, and {node.name} is {node.mode}")
     if isinstance(action, LeaveVm):
         stayed = {**drain_of(node).stayed, action.uuid: action.reason}
         return Change((_noted(node, stayed=stayed),), action.reason)
-    if action.uuid not in snapshot.vms:
-        raise Refused(action.uuid, "it is gone")
     if isinstance(action, MoveVm):
         _ask_again(action.uuid, action.target, snapshot, placer)
     if isinstance(action, StartVm):
@@ -337,8 +341,45 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     if isinstance(action, MoveVm | StartVm):
         attempts = dict(drain_of(node).attempts)
         attempts[action.uuid] = attempts.get(action.uuid, 0) + 1
-        return Change((*change.ops, _noted(node, attempts=attempts)), change.reason, change.vm)
+        ops = (*change.ops, _noted(node, attempts=attempts))
+        if isinstance(action, MoveVm) and action.target != node.name:
+            ops = (*ops, changes.same_node(snapshot.nodes[action.target]))
+        return Change(ops, change.reason, change.vm)
     return change
+
+
+def _still_makes_sense(action: VmAction, node: NodeView, record: VmRecord) -> bool:
+    """Whether what the action was decided for still holds: an operator may have been faster."""
+    flushing, unflushing = node.mode is NodeMode.FLUSHING, node.mode is NodeMode.UNFLUSHING
+    is_here = record.node == node.name
+    match action:
+        case MoveVm(target=target):
+            is_due = unflushing and not is_here if target == node.name else flushing and is_here
+            return is_due and record.state is VmState.RUNNING
+        case HoldVm():
+            return flushing and is_here and record.state is VmState.RUNNING
+        case StartVm():
+            return unflushing and (record.held or (record.state is VmState.STOPPED and record.metadata.node_autostart))
+        case CancelMove():
+            return unflushing and is_here and record.state is VmState.MIGRATING
+        case LeaveVm():
+            return flushing or unflushing
+
+
+def _finish(action: FinishDrain, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
+    """A flush ends only if no VM has come, or been started, since: ledger and VMs are as they were seen."""
+    if node.mode is not (NodeMode.FLUSHING if action.mode is NodeMode.FLUSHED else NodeMode.UNFLUSHING):
+        raise Refused(node.name, f"it is {node.mode} now")
+    drain = msgspec.structs.replace(drain_of(node), finished_at=now)
+    record = msgspec.structs.replace(
+        node.record.value, mode=action.mode, drain=drain, reason=action.reason, changed_at=now
+    )
+    ops: list[Op] = [changes.write_node(node.record, record)]
+    if action.mode is NodeMode.FLUSHED:
+        if not changes.unreadable_ledger(snapshot, node.name):
+            ops.append(changes.same_ledger(node))
+        ops += [Check(vm.key, vm.version) for vm in snapshot.vms_by_node.get(node.name, ())]
+    return Change(tuple(ops), action.reason)
 
 
 def _ask_again(uuid: str, target: str, snapshot: ClusterSnapshot, placer: Placer) -> None:

@@ -7,7 +7,7 @@ before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -57,18 +57,29 @@ def _allowed_values(name: str) -> tuple[str, ...]:
 
 
 def check_metadata(
-    metadata: VmMetadata, nodes: Iterable[str], selectors: Iterable[str], recovery_policies: Iterable[str]
+    metadata: VmMetadata,
+    nodes: Iterable[str],
+    selectors: Iterable[str],
+    recovery_policies: Iterable[str],
+    fields: Collection[str] = FIELDS,
 ) -> VmMetadata:
-    """Every name in the metadata is one the cluster knows; "none" means the cluster's default selector."""
+    """Every name in the metadata is one the cluster knows; "none" means the cluster's default selector.
+
+    fields: those that were given. The others may name a node or plugin that has left the cluster since.
+    """
     metadata = apply_patch(metadata, {"node_limit": metadata.node_limit, "tags": metadata.tags})
     if metadata.node_selector == "none":
         metadata = msgspec.structs.replace(metadata, node_selector="")
+    if not metadata.recovery_policy:
+        metadata = msgspec.structs.replace(metadata, recovery_policy=VmMetadata().recovery_policy)
     known_nodes = sorted(nodes)
-    for node in metadata.node_limit:
+    for node in metadata.node_limit if "node_limit" in fields else ():
         if node not in known_nodes:
             raise InvalidInput("node_limit", "is not a node of this cluster", node, known_nodes)
-    _check_name("node_selector", metadata.node_selector, selectors)
-    _check_name("recovery_policy", metadata.recovery_policy, recovery_policies)
+    if "node_selector" in fields:
+        _check_name("node_selector", metadata.node_selector, selectors)
+    if "recovery_policy" in fields:
+        _check_name("recovery_policy", metadata.recovery_policy, recovery_policies)
     return metadata
 
 

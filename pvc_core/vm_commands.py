@@ -8,8 +8,8 @@ decided again when somebody else was faster; what is refused has changed nothing
 from __future__ import annotations
 
 import uuid as uuid_module
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 import structlog
@@ -20,7 +20,7 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import Stored
 from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
-from pvc_core.metadata import apply_patch, check_metadata
+from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import NodeRecord, VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_calls import log_failure
@@ -94,7 +94,8 @@ class VmCommands:
             placed = msgspec.structs.replace(
                 record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
             )
-            return changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken)
+            change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken)
+            return self._on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return Outcome(change.reason, True, vm=change.vm, decision=chosen[0])
@@ -164,7 +165,8 @@ class VmCommands:
             if stored.value.state not in OFF:
                 raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
             ledgers = changes.ledgers_of(snapshot, stored.value.node)
-            return changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
+            change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
+            return replace(change, on_conflict=self._identity_conflicts(stored.value.name, name_entry, definition))
 
         return self._outcome(self._view.commit(decide))
 
@@ -197,10 +199,7 @@ class VmCommands:
                 after,
                 {
                     new_key: AlreadyExists("VM", new_name),
-                    name_entry.key: Refused(before.name, "it was renamed by somebody else at the same time"),
-                    definition.key: Refused(
-                        before.name, "its definition was changed by somebody else at the same time"
-                    ),
+                    **self._identity_conflicts(before.name, name_entry, definition),
                 },
             )
 
@@ -213,7 +212,7 @@ class VmCommands:
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
-            metadata = self._checked(apply_patch(before.metadata, patch), snapshot)
+            metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
             if metadata == before.metadata:
                 return Change((), "the metadata is the same", before)
             self._ask_validators(snapshot, domain, metadata, before)
@@ -236,16 +235,25 @@ class VmCommands:
             record = stored.value
             if record.state not in OFF:
                 return self._event(snapshot, stored, VmEvent.START, _START_REASONS.get(record.state, "start requested"))
-            here = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=record.node)
-            decision = here if here.node else self._placer.place(PlacementRequest.for_vm(record), snapshot)
+            decision = self._place_for_start(record, snapshot)
             decision.raise_if_none()
             chosen[:] = [decision]
             reason = f"start requested; {decision.reason}"
             ledgers = changes.ledgers_of(snapshot, record.node, decision.node)
-            return changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers)
+            change = changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers)
+            return self._on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return self._outcome(change, chosen[0] if chosen else None)
+
+    def _place_for_start(self, record: VmRecord, snapshot: ClusterSnapshot) -> Decision:
+        """On its own node if that takes it, else wherever it is placed."""
+        request = PlacementRequest.for_vm(record)
+        if record.node in snapshot.nodes:
+            here = self._placer.place(request, snapshot, only=record.node)
+            if here.node:
+                return here
+        return self._placer.place(request, snapshot)
 
     def shutdown(self, vm: str) -> Outcome:
         """Ask the guest to power off; it is terminated when its shutdown timeout is over."""
@@ -265,7 +273,7 @@ class VmCommands:
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             change = self._event(snapshot, stored, VmEvent.DISABLE, "disabled by command")
-            if not force or change.vm is None or change.vm.state in OFF:
+            if not force or change.vm is None or change.vm.state in OFF or change.vm.forced:
                 return change
             after = msgspec.structs.replace(change.vm, forced=True, transition=stored.value.transition + 1)
             return Change((changes.write_vm(stored, after),), change.reason, after)
@@ -309,7 +317,7 @@ class VmCommands:
             chosen[:] = [decision]
             verb = "moves" if permanent else "migrates"
             reason = f"{verb} from {record.node} to {decision.node}; {decision.reason}"
-            return changes.of_event(
+            change = changes.of_event(
                 stored,
                 event,
                 reason,
@@ -318,6 +326,7 @@ class VmCommands:
                 target=decision.node,
                 permanent=permanent,
             )
+            return self._on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return self._outcome(change, chosen[0] if chosen else None)
@@ -329,8 +338,14 @@ class VmCommands:
 
     # ----------------------------------------------------------------------------------------- helpers
 
-    def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot) -> VmMetadata:
-        return check_metadata(metadata, snapshot.nodes, self._registry.selectors, self._registry.recovery_policies)
+    def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot, fields: Collection[str] = FIELDS) -> VmMetadata:
+        registry = self._registry
+        return check_metadata(metadata, snapshot.nodes, registry.selectors, registry.recovery_policies, fields)
+
+    @staticmethod
+    def _on_same_node(change: Change, snapshot: ClusterSnapshot, node: str) -> Change:
+        """Only while the chosen node's record is as it was seen: a flush that began meanwhile must not miss the VM."""
+        return replace(change, ops=(*change.ops, changes.same_node(snapshot.node(node))))
 
     def _ask_validators(
         self, snapshot: ClusterSnapshot, domain: DomainDefinition, metadata: VmMetadata, previous: VmRecord | None
@@ -379,6 +394,14 @@ class VmCommands:
             if key not in found:
                 raise BrokenRecord(key, "it is missing")
         return found[keys[0]], found[keys[1]]
+
+    @staticmethod
+    def _identity_conflicts(name: str, name_entry: Entry, definition: Entry) -> dict[str, PvcError]:
+        """What it means when these were changed after they were read."""
+        return {
+            name_entry.key: Refused(name, "it was renamed by somebody else at the same time"),
+            definition.key: Refused(name, "its definition was changed by somebody else at the same time"),
+        }
 
     @staticmethod
     def _outcome(change: Change, decision: Decision | None = None) -> Outcome:

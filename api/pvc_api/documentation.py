@@ -53,7 +53,7 @@ class _Backend(FalconPlugin):
 
     def parse_path(self, route: Any, path_parameter_descriptions: Any) -> tuple[str, list[Any]]:
         """The path as clients see it; SpecTree escapes it as if it were to become a regular expression."""
-        path, parameters = super().parse_path(route, path_parameter_descriptions)
+        path, parameters = super().parse_path(route, path_parameter_descriptions)  # type: ignore[no-untyped-call]
         return path.replace("\\", ""), parameters
 
 
@@ -170,6 +170,7 @@ def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[s
     schemas = document["components"]["schemas"]
     for name in [name for name in schemas if name.endswith("Query")]:
         del schemas[name]  # they are listed as parameters
+    schemas[Problem.__name__]["additionalProperties"] = True  # the error's own fields
     for answer in Answer.__subclasses__():
         if answer.__name__ in schemas:  # no field is ever left out of an answer
             schemas[answer.__name__]["required"] = list(schemas[answer.__name__]["properties"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pvc_core import layout
 from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import Stored
-from pvc_core.domain_xml import canonical_uuid
+from pvc_core.domain_xml import canonical_uuid, check_vm_name
 from pvc_core.errors import InvalidInput, NotFound
 from pvc_core.model import VmRecord
 from pvc_core.ports import ClusterStore
@@ -49,12 +49,14 @@ class Lookup:
         self._view.refresh([node.record.key])
 
     def _uuid_in_store(self, reference: str) -> str | None:
+        """The UUID that the reference is or that has this name; None without asking for what can be neither."""
         try:
             return canonical_uuid(reference)
         except InvalidInput:
-            entry = self._store.get(layout.vm_name(reference)) if _may_be_a_key(reference) else None
-            return entry.data.decode() if entry else None
-
-
-def _may_be_a_key(reference: str) -> bool:
-    return bool(reference) and "/" not in reference and reference.isprintable()
+            pass
+        try:
+            check_vm_name(reference)
+        except InvalidInput:
+            return None
+        entry = self._store.get(layout.vm_name(reference))
+        return entry.data.decode() if entry else None

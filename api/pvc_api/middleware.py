@@ -57,7 +57,8 @@ class RequestLog:
         req.context.log.info("request", duration_ms=duration_ms, remote=req.remote_addr, **fields)
         if req.method not in READING:
             fields["request_id"] = req.context.request_id
-            self._audit_log.info("audit", role=identity.role, outcome=req.context.outcome, **fields)
+            role = identity.role if identity.name else ""
+            self._audit_log.info("audit", role=role, outcome=req.context.outcome, **fields)
 
 
 class Authentication:

@@ -132,3 +132,4 @@ def answer(
     resp.text = None
     resp.data = msgspec.json.encode({**(fields or {}), **msgspec.structs.asdict(problem)}, enc_hook=str)
     req.context.problem_code = code
+    req.context.outcome = detail

@@ -41,9 +41,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.app.stop_waiting()
         super().handle_exit(sig, frame)
 
+    def finish_request(self, *arguments: Any) -> None:
+        """A request is answered: its connection, too, is not kept for long once the worker is to end."""
+        super().finish_request(*arguments)
+        if not self.alive:
+            self._cap_keepalive(time.monotonic())
+
     def _cap_keepalive(self, deadline: float) -> None:
-        """Idle connections are not kept for long once the worker is to end."""
-        super()._cap_keepalive(min(deadline, time.monotonic() + IDLE_CONNECTION_LINGER_S))
+        """Idle connections are closed soon once the worker is to end; gunicorn would keep them for two seconds."""
+        soon_s = time.monotonic() + IDLE_CONNECTION_LINGER_S
+        for connection in self.keepalived_conns:
+            connection.timeout = min(connection.timeout, soon_s)
 
 
 class ApiServer(BaseApplication):  # type: ignore[misc]
@@ -101,11 +109,14 @@ def gunicorn_settings(api: ApiSection) -> Mapping[str, object]:
 
 
 def check_address(api: ApiSection) -> None:
-    """Refuse to carry tokens over a network in clear. Raises `InvalidInput`."""
+    """Refuse to carry tokens over a network in clear, and what is no address. Raises `InvalidInput`."""
     if bool(api.tls_certificate) != bool(api.tls_key):
         missing = "tls_key" if api.tls_certificate else "tls_certificate"
         raise InvalidInput(f"api.{missing}", "is required: certificate and key go together")
-    if api.tls_certificate or api.insecure or is_loopback(api.listen):
+    for field, file in (("tls_certificate", api.tls_certificate), ("tls_key", api.tls_key)):
+        if file and not os.access(file, os.R_OK):
+            raise InvalidInput(f"api.{field}", "is not a file that can be read", file)
+    if is_loopback(api.listen) or api.tls_certificate or api.insecure:
         return
     raise InvalidInput(
         "api.listen",
@@ -116,12 +127,16 @@ def check_address(api: ApiSection) -> None:
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether an address (host:port, [v6]:port, unix:/path) can be reached from this machine only."""
+    """Whether an address can be reached from this machine only. Raises `InvalidInput` for one that is none."""
     if listen.startswith("unix:"):
         return True
-    host = listen.rpartition(":")[0].strip("[]")
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise InvalidInput(
+            "api.listen", "is not an address", listen, ("host:port", "[IPv6 address]:port", "unix:/path")
+        )
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -23,6 +23,7 @@ class VmAnswers:
     def __init__(self, services: Services) -> None:
         self._view = services.view
         self._waiter = services.waiter
+        self._log = services.log
 
     def answer(
         self, req: falcon.Request, resp: falcon.Response, outcome: Outcome, wait_s: float = 0, done_status: int = 200
@@ -60,7 +61,8 @@ class VmAnswers:
             settled = self._waiter.wait(vm_settled(record.uuid, stored.version if stored else -1), wait_s)
             snapshot = self._view.snapshot()
             stored = snapshot.vms.get(record.uuid)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            self._log.warning("outcome_unseen", vm=record.name, problem=error.problem)
             return view_of(record, -1), record.state in SETTLED_STATES
         if stored is None:
             return view_of(record, -1), True

@@ -43,7 +43,8 @@ class Waiter:
     def __init__(self, view: ClusterView, clock: Clock, slots: int) -> None:
         self._view = view
         self._clock = clock
-        self._slots = threading.BoundedSemaphore(max(1, slots))
+        self._lock = threading.Lock()
+        self._free_slots = max(1, slots)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -57,12 +58,25 @@ class Waiter:
         """
         if done(self._view.snapshot()):
             return True
-        if timeout_s <= 0 or not self._slots.acquire(blocking=False):
+        if timeout_s <= 0 or not self._take_slot():
             return False
         try:
             return self._wait(done, self._clock.monotonic_s() + timeout_s)
         finally:
-            self._slots.release()
+            with self._lock:
+                self._free_slots += 1
+
+    @property
+    def free_slots(self) -> int:
+        """How many more answers may be held now."""
+        return self._free_slots
+
+    def _take_slot(self) -> bool:
+        with self._lock:
+            if self._free_slots == 0:
+                return False
+            self._free_slots -= 1
+            return True
 
     def _wait(self, done: Predicate, deadline_s: float) -> bool:
         while not self._stopping.is_set():

@@ -101,7 +101,7 @@ class Api:
         try:
             response = self.http.request(
                 method,
-                PREFIX + "".join(f"/{quote(part, safe='')}" for part in path),
+                PREFIX + "".join(f"/{_quoted(part)}" for part in path),
                 params=query,
                 json=body,
                 headers={"If-Match": if_match} if if_match else {},
@@ -177,6 +177,13 @@ def _trust(connection: Connection) -> Any:
         return ssl.create_default_context(cafile=connection.ca or None)
     except (OSError, ssl.SSLError) as error:
         raise InvalidInput("ca", f"is not a usable file of certificates: {error}", connection.ca) from error
+
+
+def _quoted(part: str) -> str:
+    """One part of a path. Raises `InvalidInput` for what would name another path: nothing, `.` and `..`."""
+    if part in ("", ".", ".."):
+        raise InvalidInput("name", "cannot be the name of anything", part or "''")
+    return quote(part, safe="")
 
 
 def _json(response: httpx.Response, where: str) -> Any:

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from pvc_cli.output import emit, facts_table, table
+from pvc_cli.output import Shown, emit
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import ClusterStatus
-from pvc_cli.words import STATE_COLOURS, memory
+from pvc_cli.words import memory
 from pvc_core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @click.group()
@@ -51,39 +49,33 @@ def settings(session: Session, assignments: tuple[str, ...]) -> None:
     emit(session.output, outcome, lambda: f"{outcome['reason']}\n{_assigned(changed)}", lambda: changed)
 
 
-def _status(view: ClusterStatus) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    states = Text(", ").join(
-        Text(f"{number} {state}", STATE_COLOURS.get(state, "")) for state, number in sorted(view["vms"].items())
-    )
+def _status(view: ClusterStatus) -> Shown:
     facts = facts_table(
         {
             "version": view["version"],
             "store": view["store"],
-            "leader": view["leader"] or Text("none", "bold red"),
-            "nodes": _counts(view["nodes"]) or "none",
-            "daemons": _counts(view["liveness"]) or "none",
-            "VMs": states if view["vms"] else "none",
+            "leader": view["leader"] or Cell("none", "bad"),
+            "nodes": _counts(view["nodes"]),
+            "daemons": _counts(view["liveness"]),
+            "VMs": _counts(view["vms"]),
             "memory": f"{memory(view['memory_reserved_mib'])} reserved of {memory(view['memory_total_mib'])}",
             "vcpus": f"{view['vcpus_reserved']} for VMs on {view['cores']} cores",
         }
     )
     if not view["problems"]:
-        return Group(facts, "", "nothing to act on")
-    return Group(facts, "", Text("to act on:", "bold yellow"), *(f"  {problem}" for problem in view["problems"]))
+        return [facts, "", "nothing to act on"]
+    return [facts, "", "to act on:", *(f"  {problem}" for problem in view["problems"])]
 
 
 def _counts(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{number} {what}" for what, number in sorted(numbers.items()))
+    return ", ".join(f"{number} {what}" for what, number in sorted(numbers.items())) or "none"
 
 
-def _settings_table(values: dict[str, Any]) -> RenderableType:
-    drawn = table("setting", "value", folding=("value",))
+def _settings_table(values: dict[str, Any]) -> Table:
+    table = Table(("setting", "value"), folding=("value",))
     for name, value in values.items():
-        drawn.add_row(name, str(value))
-    return drawn
+        table.add(name, str(value))
+    return table
 
 
 def _assigned(values: dict[str, Any]) -> str:

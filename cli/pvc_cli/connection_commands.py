@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,13 +17,12 @@ from pvc_cli.connections import (
     load_connections,
     save_connections,
 )
-from pvc_cli.output import emit, say, table
+from pvc_cli.output import emit, say
 from pvc_cli.references import ConnectionReference
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Table
+from pvc_cli.words import NOTHING, yes_no
 from pvc_core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @click.group()
@@ -74,14 +72,12 @@ def list_(session: Session) -> None:
     connections = load_connections(connections_path(session.environment))
     items = [_shown(entry, connections) for _, entry in sorted(connections.by_name.items())]
 
-    def people() -> RenderableType:
-        drawn = table("used", "name", "url", "token", "ca", folding=("url", "ca"))
+    def people() -> Table:
+        table = Table(("used", "name", "url", "token", "ca"), folding=("url", "ca"))
         for item in items:
-            used = "*" if item["current"] else ""
-            drawn.add_row(
-                used, str(item["name"]), str(item["url"]), "yes" if item["has_token"] else "no", str(item["ca"])
-            )
-        return drawn
+            used, token = "*" if item["current"] else NOTHING, yes_no(bool(item["has_token"]))
+            table.add(used, str(item["name"]), str(item["url"]), token, str(item["ca"]) or NOTHING)
+        return table
 
     none = "no connections; add one with `pvc connection add NAME URL`"
     emit(session.output, {"connections": items}, people if items else lambda: none, lambda: sorted(connections.by_name))

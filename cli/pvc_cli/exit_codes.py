@@ -21,7 +21,7 @@ READER_GONE = 141
 
 EXIT_CODES: dict[int, str] = {
     DONE: "done; or accepted, and the answer says what to watch",
-    FAILED: "failed: the operation, the hypervisor, a plugin, PVC itself; or you said no",
+    FAILED: "the operation, the hypervisor, a plugin or PVC failed; or you said no",
     USAGE: "the command line or the input is not acceptable",
     NOT_FOUND: "there is no such VM, node, token, plugin or connection",
     REFUSED: "refused: not in this state, exists already, or changed meanwhile",

@@ -34,8 +34,18 @@ GROUPS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads stdout any more. Not an `OSError`: click would end the process with a status of its own."""
+
+
 class RootGroup(LazyGroup):
     """The root: runs a command and ends the process with the status that `pvc_cli.exit_codes` documents."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -57,7 +67,7 @@ def _run(command: Callable[[], Any], session: Session) -> int:
     try:
         result = command()
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         # What is still buffered has no reader; without this Python would complain about it on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE

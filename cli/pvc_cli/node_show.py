@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
 
-from pvc_cli.output import emit, facts_table, table
+from pvc_cli.output import emit
 from pvc_cli.references import node_argument
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import NodeView
-from pvc_cli.words import LIVENESS_COLOURS, MODE_COLOURS, NOTHING, memory, memory_of, node_problems, yes_no
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from pvc_cli.words import MOOD_OF_LIVENESS, MOOD_OF_MODE, NOTHING, memory, memory_of, node_problems, yes_no
 
 
 @click.command("list")
@@ -50,28 +47,26 @@ def info(session: Session, node: str) -> None:
     emit(session.output, view, lambda: facts_table(_facts(view)), lambda: [view["name"]])
 
 
-def node_table(nodes: Iterable[NodeView]) -> RenderableType:
+def node_table(nodes: Iterable[NodeView]) -> Table:
     """The table of `pvc node list`."""
-    from rich.text import Text
-
-    drawn = table(
-        *("name", "daemon", "mode", "vms", "memory", "vcpus", "load", "problems"),
+    table = Table(
+        ("name", "daemon", "mode", "vms", "memory", "vcpus", "load", "problems"),
         right=("vms", "memory", "vcpus", "load"),
         folding=("problems",),
     )
     for node in nodes:
         problems = ", ".join(node_problems(node))
-        drawn.add_row(
+        table.add(
             node["name"],
-            Text(node["liveness"], LIVENESS_COLOURS.get(node["liveness"], "")),
-            Text(node["mode"], MODE_COLOURS.get(node["mode"], "")),
+            Cell(node["liveness"], MOOD_OF_LIVENESS.get(node["liveness"], "")),
+            Cell(node["mode"], MOOD_OF_MODE.get(node["mode"], "")),
             str(node["vms"]),
             memory_of(node["memory_total_mib"] - node["memory_available_mib"], node["memory_total_mib"]),
             f"{node['vcpus_reserved']}/{node['cores']}",
             f"{node['load_1m']:.2f}",
-            Text(problems or NOTHING, "yellow" if problems else ""),
+            Cell(problems, "warning") if problems else NOTHING,
         )
-    return drawn
+    return table
 
 
 def _facts(node: NodeView) -> dict[str, str]:

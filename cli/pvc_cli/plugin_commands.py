@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from pvc_cli.output import emit, facts_table, note, table
+from pvc_cli.output import Shown, emit, note
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import PluginView
 from pvc_cli.words import NOTHING
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-STATE_COLOURS = {"active": "green", "blocked": "yellow", "failed": "bold red", "absent": "yellow"}
+MOOD_OF_STATE = {"active": "good", "blocked": "warning", "failed": "bad", "absent": "warning"}
 
 
 @click.group()
@@ -48,25 +44,21 @@ def show(session: Session, name: str) -> None:
     emit(session.output, view, lambda: _shown(view), lambda: [view["name"]])
 
 
-def _table(plugins: list[PluginView]) -> RenderableType:
-    from rich.text import Text
-
-    drawn = table("name", "state", "version", "nodes", "drivers", right=("nodes",), folding=("drivers",))
+def _table(plugins: list[PluginView]) -> Table:
+    table = Table(("name", "state", "version", "nodes", "drivers"), right=("nodes",), folding=("drivers",))
     for plugin in plugins:
         drivers = ", ".join(driver["name"] for driver in plugin["drivers"])
-        drawn.add_row(
+        table.add(
             plugin["name"],
-            Text(plugin["state"], STATE_COLOURS.get(plugin["state"], "")),
+            Cell(plugin["state"], MOOD_OF_STATE.get(plugin["state"], "")),
             plugin["version"] or NOTHING,
             str(len(plugin["nodes"])),
             plugin["error"] or drivers or NOTHING,
         )
-    return drawn
+    return table
 
 
-def _shown(view: PluginView) -> RenderableType:
-    from rich.console import Group
-
+def _shown(view: PluginView) -> Shown:
     facts = {
         "name": view["name"],
         "state": view["state"],
@@ -76,10 +68,10 @@ def _shown(view: PluginView) -> RenderableType:
         "problem": view["error"],
         "nodes": ", ".join(f"{node} {version}" for node, version in sorted(view["nodes"].items())),
     }
-    parts: list[RenderableType] = [facts_table({label: value for label, value in facts.items() if value})]
+    parts: list[str | Table] = [facts_table({label: value for label, value in facts.items() if value})]
     if view["drivers"]:
-        drivers = table("kind", "driver", "what it does", folding=("what it does",))
+        drivers = Table(("kind", "driver", "what it does"), folding=("what it does",))
         for driver in view["drivers"]:
-            drivers.add_row(driver["kind"], driver["name"], driver["summary"])
+            drivers.add(driver["kind"], driver["name"], driver["summary"])
         parts += ["", drivers]
-    return Group(*parts)
+    return parts

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from pvc_cli.output import emit, note, table
+from pvc_cli.output import emit, note
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Cell, Table
 from pvc_cli.views import TokenView
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 ROLES = ("viewer", "operator", "admin")
 _SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -89,13 +87,11 @@ def revoke(session: Session, name: str) -> None:
     emit(session.output, document, lambda: f"token {name} is revoked", lambda: [name])
 
 
-def _table(tokens: list[TokenView]) -> RenderableType:
-    from rich.text import Text
-
-    drawn = table("name", "role", "created", "expires")
+def _table(tokens: list[TokenView]) -> Table:
+    table = Table(("name", "role", "created", "expires"))
     for one in tokens:
         expires = one["expires_at"] or "never"
-        drawn.add_row(
-            one["name"], one["role"], one["created_at"], Text(f"{expires} (over)", "red") if one["expired"] else expires
+        table.add(
+            one["name"], one["role"], one["created_at"], Cell(f"{expires} (over)", "bad") if one["expired"] else expires
         )
-    return drawn
+    return table

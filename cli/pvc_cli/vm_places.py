@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import click
 
 from pvc_cli.following import seconds_to_wait, wait_options
-from pvc_cli.output import emit, table
+from pvc_cli.output import Shown, emit
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import F, Session, output_option, pass_session
+from pvc_cli.tables import Table
 from pvc_cli.views import Decision
 from pvc_cli.vm_outcomes import Ending, arrived_at, conclude, running_on
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 TIMEOUT_S = 1800
 
@@ -93,20 +90,19 @@ def _go(session: Session, vm: str, body: dict[str, object], ending: Callable[[st
     conclude(session, answer, ending(shown["target"] or shown["node"]), wait_s)
 
 
-def _explained(decision: Decision) -> RenderableType:
-    from rich.console import Group
-
-    parts: list[RenderableType] = [f"{decision['vm']}: {decision['reason']}"]
+def _explained(decision: Decision) -> Shown:
+    parts: list[str | Table] = [f"{decision['vm']}: {decision['reason']}"]
     if decision["degraded"]:
         parts.append(f"degraded: {decision['degraded']}")
     if decision["ranking"]:
-        ranking = table("rank", "node", "score", decision["selector"], right=("rank", "score", decision["selector"]))
+        said = decision["selector"]
+        ranking = Table(("rank", "node", "score", said), right=("rank", "score", said))
         for rank, candidate in enumerate(decision["ranking"], start=1):
-            ranking.add_row(str(rank), candidate["node"], f"{candidate['score']:.0f}", f"{candidate['raw']:g}")
+            ranking.add(str(rank), candidate["node"], f"{candidate['score']:.0f}", f"{candidate['raw']:g}")
         parts += ["", ranking]
     if decision["rejections"]:
-        rejections = table("rejected", "by", "because", folding=("because",))
+        rejections = Table(("rejected", "by", "because"), folding=("because",))
         for rejection in decision["rejections"]:
-            rejections.add_row(rejection["node"], rejection["plugin"], rejection["reason"])
+            rejections.add(rejection["node"], rejection["plugin"], rejection["reason"])
         parts += ["", rejections]
-    return Group(*parts)
+    return parts

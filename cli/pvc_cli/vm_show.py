@@ -5,20 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import click
 
 from pvc_cli.metadata_options import names_in
-from pvc_cli.output import emit, facts_table, table
+from pvc_cli.output import emit
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import METADATA_FIELDS, VmView
 from pvc_cli.vm_definition import metadata_value
-from pvc_cli.words import NOTHING, STATE_COLOURS, listed, memory, name_of, vm_notes, yes_no
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from pvc_cli.words import MOOD_OF_STATE, NOTHING, listed, memory, name_of, vm_notes, yes_no
 
 
 @click.command("list")
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     "--state",
     "states",
     multiple=True,
-    type=click.Choice(list(STATE_COLOURS)),
+    type=click.Choice(list(MOOD_OF_STATE)),
     help="Only VMs in this state; repeatable.  [default: all]",
 )
 @click.option(
@@ -91,45 +88,32 @@ def info(session: Session, vm: str) -> None:
     emit(session.output, view, lambda: facts_table(_facts(view)), lambda: [name_of(view)])
 
 
-def vm_table(vms: Iterable[VmView]) -> RenderableType:
+def vm_table(vms: Iterable[VmView]) -> Table:
     """The table of `pvc vm list`."""
-    from rich.text import Text
-
-    drawn = table(
-        "name",
-        "state",
-        "node",
-        "home",
-        "memory",
-        "vcpus",
-        "limit",
-        "selector",
-        "auto",
-        "note",
+    table = Table(
+        ("name", "state", "node", "home", "memory", "vcpus", "limit", "selector", "auto", "note"),
         right=("memory", "vcpus"),
         folding=("limit", "note"),
     )
     for vm in vms:
         notes = vm_notes(vm)
-        drawn.add_row(
+        table.add(
             name_of(vm),
-            Text(vm["state"], STATE_COLOURS.get(vm["state"], "")),
+            Cell(vm["state"], MOOD_OF_STATE.get(vm["state"], "")),
             vm["node"] or NOTHING,
-            Text(vm["home"], "yellow") if vm["home"] != vm["node"] else NOTHING,
+            Cell(vm["home"], "warning") if vm["home"] != vm["node"] else NOTHING,
             memory(vm["memory_mib"]),
             str(vm["vcpus"]),
             listed(vm["node_limit"], "any"),
             vm["node_selector"] or "default",
             yes_no(vm["node_autostart"]),
-            Text(", ".join(notes) or NOTHING, "yellow" if notes else ""),
+            Cell(", ".join(notes), "warning") if notes else NOTHING,
         )
-    return drawn
+    return table
 
 
-def _facts(vm: VmView) -> dict[str, RenderableType]:
+def _facts(vm: VmView) -> dict[str, str | Cell]:
     """Label to value: the record, what is unusual about it, the metadata."""
-    from rich.text import Text
-
     percent = "" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)"
     unusual = {
         "migrating to": f"{vm['target']}{percent}" if vm["target"] else "",
@@ -139,13 +123,13 @@ def _facts(vm: VmView) -> dict[str, RenderableType]:
     return {
         "name": name_of(vm),
         "uuid": vm["uuid"],
-        "state": Text(vm["state"], STATE_COLOURS.get(vm["state"], "")),
+        "state": Cell(vm["state"], MOOD_OF_STATE.get(vm["state"], "")),
         "reason": vm["reason"] or NOTHING,
         "since": vm["changed_at"] or NOTHING,
         "node": vm["node"] or NOTHING,
         "home": vm["home"] or NOTHING,
         "memory": memory(vm["memory_mib"]),
         "vcpus": str(vm["vcpus"]),
-        **{label: Text(value, "yellow") for label, value in unusual.items() if value},
+        **{label: Cell(value, "warning") for label, value in unusual.items() if value},
         **{field: metadata_value(field, vm.get(field)) for field in METADATA_FIELDS},
     }

@@ -8,19 +8,19 @@ from pvc_cli.views import NodeView, VmView
 NOTHING = "-"
 """Stands in a cell without a value, so that every row of a table has the same number of words."""
 
-STATE_COLOURS = {
-    "running": "green",
-    "starting": "cyan",
-    "restarting": "cyan",
-    "migrating": "cyan",
-    "shutting-down": "yellow",
-    "stopped": "dim",
-    "disabled": "dim",
-    "failed": "bold red",
-    "broken": "bold red",
+MOOD_OF_STATE = {
+    "running": "good",
+    "starting": "busy",
+    "restarting": "busy",
+    "migrating": "busy",
+    "shutting-down": "warning",
+    "stopped": "quiet",
+    "disabled": "quiet",
+    "failed": "bad",
+    "broken": "bad",
 }
-MODE_COLOURS = {"ready": "green", "flushing": "yellow", "unflushing": "cyan", "flushed": "yellow"}
-LIVENESS_COLOURS = {"alive": "green", "left": "yellow", "lost": "bold red"}
+MOOD_OF_MODE = {"ready": "good", "flushing": "warning", "unflushing": "busy", "flushed": "warning"}
+MOOD_OF_LIVENESS = {"alive": "good", "left": "warning", "lost": "bad"}
 
 
 def memory(mib: int) -> str:

@@ -12,7 +12,7 @@ from pvc_core.configuration import Configuration
 from pvc_core.election import Election
 from pvc_core.errors import PvcError, StoreUnavailable
 from pvc_core.model import Member, NodeRecord
-from pvc_core.ports import Clock, ClusterStore, Hypervisor, SessionState
+from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState
 from pvc_core.registry import Registry
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.leader_loop import LeaderLoop
@@ -73,6 +73,7 @@ class NodeDaemon:
         self._registering.start()
         self._agent.start()
         self._reporter.start()
+        self._hypervisor.add_listener(self._hypervisor_event)
         if self._coordinator:
             self._election = Election(self._store, self._name, self._elected)
             self._election.start()
@@ -122,6 +123,11 @@ class NodeDaemon:
                     log.error("not_registered", node=self._name, problem=error.sentence())
                     self._stopping.wait(REGISTER_AGAIN_S)
             self._agent.wake()
+            self._reporter.report_soon()
+
+    def _hypervisor_event(self, event: DomainEvent | None) -> None:
+        """None: the hypervisor is there (again), which placement should know."""
+        if event is None:
             self._reporter.report_soon()
 
     def _migration_progress(self, uuid: str, percent: int) -> None:

@@ -18,6 +18,8 @@ from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set
 log = structlog.get_logger(__name__)
 SOON_S = 0.5
 """A report that was asked for goes out after at most this, however often it is asked for."""
+RETRY_S = 1.0
+"""While the hypervisor is away, so that its return is soon seen."""
 
 
 class Reporter:
@@ -70,7 +72,8 @@ class Reporter:
             self._wanted.clear()
             if self._stopping.wait(min(SOON_S, self._settings().report_interval_s)):
                 return
-            self._wanted.wait(max(0.0, self._settings().report_interval_s - SOON_S))
+            pause_s = self._settings().report_interval_s if self._last.hypervisor_connected else RETRY_S
+            self._wanted.wait(max(0.0, pause_s - SOON_S))
 
     def _collect(self) -> NodeReport:
         """The newest facts; while the hypervisor is away the last ones, marked as such."""
@@ -78,9 +81,14 @@ class Reporter:
             host, domains = self._hypervisor.host(), self._hypervisor.domains()
         except HypervisorError as error:
             log.warning("hypervisor_away", node=self._node, reason=error.reason)
-            return msgspec.structs.replace(
-                self._last, hypervisor_connected=False, domains={}, reported_at=self._clock.utc_iso()
+            self._last = msgspec.structs.replace(
+                self._last,
+                session=self._store.session_id,
+                hypervisor_connected=False,
+                domains={},
+                reported_at=self._clock.utc_iso(),
             )
+            return self._last
         self._last = NodeReport(
             node=self._node,
             session=self._store.session_id,

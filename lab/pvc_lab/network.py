@@ -9,6 +9,7 @@ directly; nothing is routed, so no packet of a lab leaves the machine.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import os
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyroute2 import IPRoute, netns
+from pyroute2.netlink.exceptions import NetlinkError
 
 from pvc_lab.processes import ProcessIdentity
 
@@ -91,8 +93,7 @@ class Network:
         if self._switch not in netns.listnetns():
             return
         with _namespace_routes(self._switch) as switch:
-            for index in switch.link_lookup(ifname=host):
-                switch.link("del", index=index)
+            _delete_link(switch, host)
 
     def remove_namespace(self, host: str) -> None:
         """Forget the namespace of a host that is unplugged and off."""
@@ -158,12 +159,12 @@ def tear_down(prefix: str) -> None:
     while processes := [process for name in names for process in _processes_in(name)]:
         for process in processes:
             process.end(signal.SIGKILL)
+    # Links first: the kernel removes those of a namespace that is gone too, but some time later.
+    for name in links_of(prefix):
+        with IPRoute() as routes:
+            _delete_link(routes, name)
     for name in names:
         netns.remove(name)
-    with IPRoute() as routes:
-        for name in links_of(prefix):
-            for index in routes.link_lookup(ifname=name):
-                routes.link("del", index=index)
 
 
 def _processes_in(namespace: str) -> list[ProcessIdentity]:
@@ -211,6 +212,16 @@ def _give_address(routes: IPRoute, link: str, address: str) -> None:
     index = _index(routes, link)
     routes.addr("add", index=index, address=address, prefixlen=24)
     routes.link("set", index=index, state="up")
+
+
+def _delete_link(routes: IPRoute, link: str) -> None:
+    """Delete a link, and with it the other end of the cable; nothing to do if it is gone."""
+    for index in routes.link_lookup(ifname=link):
+        try:
+            routes.link("del", index=index)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:  # the kernel was just removing it, after its other end
+                raise
 
 
 def _index(routes: IPRoute, link: str) -> int:

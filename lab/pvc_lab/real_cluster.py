@@ -214,6 +214,10 @@ class RealCluster:
         uuid = str(self.guest(name).domain_uuid)
         return tuple(node for node in self.lab.nodes if uuid in self.watch.running_on(node))
 
+    def active_uuids(self, node: str) -> frozenset[str]:
+        """UUIDs of all domains on the node, also of one that is just arriving; past PVC."""
+        return self.watch.active_on(node)
+
     def two_nodes(self) -> Sequence[str]:
         """See `TourCluster`."""
         return self.watch.found

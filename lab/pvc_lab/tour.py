@@ -61,7 +61,7 @@ class Tour:
     """One walk through a cluster."""
 
     cluster: TourCluster
-    out: TextIO = sys.stdout
+    out: TextIO = field(default_factory=lambda: sys.stdout)
     started_s: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:

@@ -23,6 +23,7 @@ class TwoNodeWatch:
         self._connections: dict[str, libvirt.virConnect] = {}
         self._found: dict[str, None] = {}
         self._samples = 0
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="two-node-watch", daemon=True)
 
@@ -50,15 +51,22 @@ class TwoNodeWatch:
 
     def running_on(self, node: str) -> frozenset[str]:
         """UUIDs of the guests that execute on the node now; none while its libvirtd does not answer."""
+        return self._list(node, libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+
+    def active_on(self, node: str) -> frozenset[str]:
+        """As `running_on`, with those that are paused, such as one that is just arriving."""
+        return self._list(node, libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+
+    def _list(self, node: str, flags: int) -> frozenset[str]:
         try:
-            connection = self._connections.get(node)
-            if connection is None or not connection.isAlive():
-                connection = self._connections[node] = libvirt.openReadOnly(self._uris[node])
-            return frozenset(
-                domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
-            )
+            with self._lock:
+                connection = self._connections.get(node)
+                if connection is None or not connection.isAlive():
+                    connection = self._connections[node] = libvirt.openReadOnly(self._uris[node])
+            return frozenset(domain.UUIDString() for domain in connection.listAllDomains(flags))
         except libvirt.libvirtError:
-            self._connections.pop(node, None)
+            with self._lock:
+                self._connections.pop(node, None)
             return frozenset()
 
     def _run(self) -> None:

@@ -65,6 +65,7 @@ class EventLog:
     def __init__(self, hypervisor: Hypervisor, deadline_s: float) -> None:
         self._events: queue.SimpleQueue[DomainEvent | None] = queue.SimpleQueue()
         self._deadline_s = deadline_s
+        self._heard: list[DomainEvent | None] = []
         self.subscription = hypervisor.add_listener(self._events.put)
 
     def wait_for(self, uuid: str, kind: DomainEventKind) -> None:
@@ -74,17 +75,20 @@ class EventLog:
         """Until the None that says: events may have been missed."""
         self._wait(lambda event: event is None, "None")
 
+    def kinds_of(self, uuid: str) -> list[DomainEventKind]:
+        """Of the events so far, up to the one that was waited for last."""
+        return [event.kind for event in self._heard if event is not None and event.uuid == uuid]
+
     def _wait(self, matches: Callable[[DomainEvent | None], bool], what: str) -> None:
         ends_at = time.monotonic() + self._deadline_s
-        others: list[DomainEvent | None] = []
         while True:
             try:
                 event = self._events.get(timeout=max(0.0, ends_at - time.monotonic()))
             except queue.Empty:
-                pytest.fail(f"no event {what} within {self._deadline_s} s, only {others}")
+                pytest.fail(f"no event {what} within {self._deadline_s} s, only {self._heard}")
+            self._heard.append(event)
             if matches(event):
                 return
-            others.append(event)
 
 
 @dataclass
@@ -145,9 +149,7 @@ class Bench:
     ) -> Future[None]:
         timeout_s = self.testbed.deadline_s if timeout_s is None else timeout_s
         target = self.testbed.target
-        migration = self._threads.submit(
-            self.here.migrate, guest.uuid, target, DOWNTIME_MS, timeout_s, on_progress
-        )
+        migration = self._threads.submit(self.here.migrate, guest.uuid, target, DOWNTIME_MS, timeout_s, on_progress)
         self._migrations.append((guest, migration))
         return migration
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pvc_core.errors import Conflict, StoreUnavailable
-from pvc_core.ports import ClusterStore, Create, Delete, Entry, Set, Subscription
+from pvc_core.ports import ClusterStore, Create, Delete, Entry, SessionState, Set, Subscription
 from pvc_core.testing.store_harness import DEADLINE_S, Recorder, StoreHarness, eventually
 from pvc_core.testing.store_rules_values import put
 
@@ -218,11 +218,11 @@ class WatchRules:
         put(writer, "/a")
         values = Values()
         harness.disconnect(store)
-        eventually(lambda: not _is_usable(store), "the store is cut off")
+        eventually(lambda: store.session_state is SessionState.SUSPENDED, "the store is cut off")
         with pytest.raises(StoreUnavailable):
             store.watch("/a", values)
         harness.reconnect(store)
-        eventually(lambda: _is_usable(store), "the store is back")
+        eventually(lambda: store.session_state is SessionState.CONNECTED, "the store is back")
         after = watching(store, "/a")
         writer.transaction([Set("/a", b"", 0)])
         after.wait_for_last(Entry("/a", b"", 1))
@@ -257,11 +257,3 @@ class WatchRules:
                 store.transaction([Set("/a", b"", 0)])
         finally:
             released.set()
-
-
-def _is_usable(store: ClusterStore) -> bool:
-    try:
-        store.children("/")
-    except StoreUnavailable:
-        return False
-    return True

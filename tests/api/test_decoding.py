@@ -13,6 +13,8 @@ from pvc_api.bodies import MetadataPatch, SettingsPatch
 from pvc_core.commands import SETTING_NAMES
 from pvc_core.model import VmMetadata
 
+METADATA_FIELDS = list(VmMetadata.__struct_fields__)
+
 WRONG_BODIES: list[tuple[str, Any, str, list[str]]] = [
     ("/vm", {}, "definition", []),
     ("/vm", [], "body", []),
@@ -44,7 +46,6 @@ WRONG_BODIES: list[tuple[str, Any, str, list[str]]] = [
     ("/token", {"name": "a b", "role": "viewer"}, "name", []),
     ("/token", {"name": "a", "role": "root"}, "role", ["admin", "operator", "viewer"]),
     ("/token", {"name": "a", "role": "viewer", "expires_in_s": 0}, "expires_in_s", []),
-    ("/token", {"name": "a", "role": "viewer", "expires_in_s": 1e400}, "expires_in_s", []),
 ]
 
 
@@ -54,10 +55,7 @@ def test_a_wrong_body_is_refused_naming_field_and_allowed_values(
 ) -> None:
     api.post("/vm", json={"definition": xml("web1")}).raise_for_status()
     before = api.get("/vm").json()
-    content = b'{"name": "a", "role": "viewer", "expires_in_s": 1e400}' if "inf" in str(body) else None
-    answer = api.post(
-        path, content=content, json=None if content else body, headers={"Content-Type": "application/json"}
-    )
+    answer = api.post(path, json=body)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "invalid_input"), problem
     assert (problem["field"], problem["allowed"]) == (field, allowed)

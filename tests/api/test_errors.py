@@ -60,8 +60,9 @@ def test_a_form_is_not_accepted(api: httpx.Client) -> None:
         b"[" * 500_000,
         b'{"a":' * 100_000,
         b'{"definition": "\\ud800"}',
+        b'{"definition": 1e400}',
     ],
-    ids=["open", "cut", "word", "not UTF-8", "deep arrays", "deep objects", "half a surrogate"],
+    ids=["open", "cut", "word", "not UTF-8", "deep arrays", "deep objects", "half a surrogate", "huge number"],
 )
 def test_malformed_json(api: httpx.Client, text: bytes) -> None:
     answer = api.post("/vm", content=text, headers={"Content-Type": "application/json"})

@@ -71,7 +71,7 @@ def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any], at: s
                 problems += conforms(inner, properties[name], document, f"{at}.{name}")
             elif isinstance(schema.get("additionalProperties"), dict):
                 problems += conforms(inner, schema["additionalProperties"], document, f"{at}.{name}")
-            else:
+            elif schema.get("additionalProperties") is not True:
                 problems.append(f"{at}.{name} is not in the document")
     return problems
 
@@ -80,7 +80,7 @@ def test_every_route_and_method_is_in_the_document_and_the_other_way_round(
     process: ApiProcess, document: dict[str, Any]
 ) -> None:
     served = set()
-    pending = list(process.app._router._roots)  # type: ignore[attr-defined]
+    pending = list(process.app._router._roots)
     while pending:
         node = pending.pop()
         pending += node.children
@@ -192,11 +192,6 @@ def test_an_answer_is_what_the_document_says(
     (media,) = described["content"]
     assert answer.headers["Content-Type"] == media
     schema = described["content"][media]["schema"]
-    if answer.status_code >= 400:
-        schema = {
-            **document["components"]["schemas"]["Problem"],
-            "additionalProperties": {"anyOf": [{"type": kind} for kind in ("string", "array")]},
-        }
     assert conforms(answer.json(), schema, document) == []
     for header in ("ETag", "Location"):
         assert header not in described["headers"] or header in answer.headers

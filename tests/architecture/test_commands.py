@@ -44,7 +44,7 @@ def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
     assert {repository["repo"] for repository in config["repos"]} == {"local"}
     assert {hook["language"] for hook in hooks} == {"system"}
     checked = [re.sub(r"^\$\(VENV\)/bin/", "", command) for command in recipe("check") if "$(VENV)" in command]
-    tools = [re.split(r" --(?:quiet|no-)", command)[0] for command in checked]
+    tools = [re.split(r" (?:--quiet|--no-|>)", command)[0] for command in checked]
     assert [re.sub(r"^\.venv/bin/", "", hook["entry"]) for hook in hooks] == tools
 
 

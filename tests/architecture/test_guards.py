@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ INI = "[pytest]\nmarkers =\n    zookeeper: needs ZooKeeper\n"
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     """A folder for a suite of its own, under the guards of this one."""
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "conftest.py")
+    guards = (ROOT / "tests/conftest.py").read_text()
+    (tmp_path / "conftest.py").write_text(guards.replace("ENDING_S = 10.0", "ENDING_S = 0.2"))
     (tmp_path / "pytest.ini").write_text(INI)
     return tmp_path
 
@@ -70,8 +70,8 @@ def test_the_users_own_cluster_is_out_of_reach(suite: Path) -> None:
 @pytest.mark.parametrize(
     ("test", "left"),
     [
-        ("def test_it():\n    subprocess.Popen(['sleep', '13'], start_new_session=True)\n", "sleep 13"),
-        ("def test_it():\n    threading.Thread(target=time.sleep, args=(13,), name='idler').start()\n", "thread idler"),
+        ("def test_it():\n    subprocess.Popen(['sleep', '2'], start_new_session=True)\n", "sleep 2"),
+        ("def test_it():\n    threading.Thread(target=time.sleep, args=(2,), name='idler').start()\n", "thread idler"),
     ],
     ids=["process", "thread"],
 )

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from cli_runner import Cli
 
 from pvc_cli.connections import (
     Connection,
@@ -26,7 +26,7 @@ def added(home: Path) -> Connections:
     return load_connections(connections_path({"HOME": str(home)}))
 
 
-def test_the_first_connection_is_used_at_once_and_its_file_is_private(run: Run, home: Path) -> None:
+def test_the_first_connection_is_used_at_once_and_its_file_is_private(run: Cli, home: Path) -> None:
     ran = run("connection", "add", "prod", "hv1.example.org:7370", PVC_API_TOKEN="pvc_a_b")
     assert (ran.status, ran.err) == (0, "")
     path = connections_path({"HOME": str(home)})
@@ -36,7 +36,7 @@ def test_the_first_connection_is_used_at_once_and_its_file_is_private(run: Run, 
     assert added(home).current == "prod"
 
 
-def test_the_token_comes_from_a_file_or_stdin_without_its_newline(run: Run, home: Path, tmp_path: Path) -> None:
+def test_the_token_comes_from_a_file_or_stdin_without_its_newline(run: Cli, home: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("pvc_from_file\n")
     run("connection", "add", "a", "https://a", "--token-file", str(tmp_path / "token"))
     run("connection", "add", "b", "https://b", "--token-file", "-", stdin="pvc_from_stdin\n")
@@ -44,7 +44,7 @@ def test_the_token_comes_from_a_file_or_stdin_without_its_newline(run: Run, home
     assert added(home).get("b").token == "pvc_from_stdin"
 
 
-def test_a_list_shows_whether_there_is_a_token_and_never_the_token(run: Run) -> None:
+def test_a_list_shows_whether_there_is_a_token_and_never_the_token(run: Cli) -> None:
     run("connection", "add", "prod", "https://hv1:7370", PVC_API_TOKEN="pvc_secret")
     for form in ("table", "json", "yaml", "names"):
         ran = run("connection", "list", "-o", form)
@@ -53,7 +53,7 @@ def test_a_list_shows_whether_there_is_a_token_and_never_the_token(run: Run) -> 
     assert json.loads(run("connection", "list", "-o", "json").out)["connections"][0]["has_token"] is True
 
 
-def test_use_and_remove(run: Run, home: Path) -> None:
+def test_use_and_remove(run: Cli, home: Path) -> None:
     run("connection", "add", "a", "https://a")
     run("connection", "add", "b", "https://b")
     assert run("connection", "use", "b").status == 0
@@ -65,7 +65,7 @@ def test_use_and_remove(run: Run, home: Path) -> None:
     assert ran.err == "pvc: no connection is called 'b' (known: a)\n"
 
 
-def test_a_name_is_taken_once_and_local_is_never_a_name(run: Run) -> None:
+def test_a_name_is_taken_once_and_local_is_never_a_name(run: Cli) -> None:
     run("connection", "add", "a", "https://a")
     assert run("connection", "add", "a", "https://other").status == 5
     assert run("connection", "add", "local", "https://other").status == 2
@@ -104,7 +104,7 @@ def test_urls_that_are_refused(url: str) -> None:
         checked_url(url, insecure=False)
 
 
-def test_plain_http_to_another_machine_has_to_be_asked_for(run: Run, home: Path) -> None:
+def test_plain_http_to_another_machine_has_to_be_asked_for(run: Cli, home: Path) -> None:
     ran = run("connection", "add", "lab", "http://hv1:7370")
     assert ran.status == 2
     assert "in the clear" in ran.err
@@ -112,13 +112,13 @@ def test_plain_http_to_another_machine_has_to_be_asked_for(run: Run, home: Path)
     assert added(home).get("lab").insecure
 
 
-def test_a_ca_file_that_cannot_be_read_is_refused_and_a_readable_one_is_kept_absolute(run: Run, tmp_path: Path) -> None:
+def test_a_ca_file_that_cannot_be_read_is_refused_and_a_readable_one_is_kept_absolute(run: Cli, tmp_path: Path) -> None:
     ran = run("connection", "add", "a", "https://a", "--ca", str(tmp_path / "missing.pem"))
     assert ran.status == 2
     assert ran.err.startswith("pvc: ca ")
 
 
-def test_a_ca_file_without_certificates_is_a_sentence_and_not_a_traceback(run: Run, tmp_path: Path) -> None:
+def test_a_ca_file_without_certificates_is_a_sentence_and_not_a_traceback(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     run("connection", "add", "a", "https://a", "--ca", str(tmp_path / "ca.pem"))
     ran = run("vm", "list")
@@ -167,7 +167,7 @@ def test_a_file_that_makes_no_sense_is_named_with_its_problem(tmp_path: Path, te
     assert str(path) in caught.value.sentence()
 
 
-def test_without_any_way_to_a_cluster_the_error_says_what_to_do(run: Run) -> None:
+def test_without_any_way_to_a_cluster_the_error_says_what_to_do(run: Cli) -> None:
     ran = run("vm", "list")
     assert ran.status == 7
     assert "pvc connection add" in ran.err

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from daemon.conftest import XML, Operator
+from operators import XML, Operator
 from pvc_core import layout
 from pvc_core.errors import NoCandidate, Refused
 from pvc_core.ports import Entry, Set

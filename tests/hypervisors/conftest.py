@@ -31,6 +31,7 @@ def _missing_requirement() -> str | None:
         return "only root can make namespaces"
     try:
         import libvirt  # noqa: F401
+
         from pvc_lab import packages
 
         absent = packages.missing()

@@ -9,10 +9,10 @@ from pvc_api.bodies import DomainStateBody, WaitQuery, WatchQuery
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
+from pvc_api.node_answers import NodeAnswers
 from pvc_api.node_views import view_of
 from pvc_api.services import Services
 from pvc_api.views import NodeList, NodeModeView, NodeOutcome, NodeView
-from pvc_api.vm_answers import RETRY_AFTER_S
 from pvc_api.waiting import node_settled
 
 
@@ -51,6 +51,7 @@ class NodeDomainState:
         self._commands = services.commands
         self._view = services.view
         self._waiter = services.waiter
+        self._answers = NodeAnswers(services)
         self._lookup = Lookup(services.view, services.store)
 
     @documented("Nodes", "viewer", {200: NodeModeView}, problems=(404,), query=WatchQuery, headers=ETAG)
@@ -82,18 +83,4 @@ class NodeDomainState:
         self._lookup.refresh_node(node)
         with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
             outcome = self._commands.flush(node) if body.state == "flush" else self._commands.ready(node)
-        req.context.outcome = outcome.reason
-        since = self._view.snapshot().node(node).record.version
-        settled = self._waiter.wait(node_settled(node, since), req.context.query.wait)
-        snapshot = self._view.snapshot()
-        found = snapshot.node(node)
-        resp.status = 200 if settled else 202
-        if not settled:
-            resp.set_header("Retry-After", str(RETRY_AFTER_S))
-        resp.set_header("ETag", etag(found.record.version))
-        resp.media = NodeOutcome(
-            node=view_of(found, snapshot),
-            changed=outcome.changed,
-            reason=outcome.reason,
-            watch="" if settled else f"/api/v1/node/{node}/domain-state?since={found.record.version}",
-        )
+        self._answers.answer(req, resp, outcome, req.context.query.wait)

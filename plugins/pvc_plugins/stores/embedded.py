@@ -37,7 +37,6 @@ class SqliteOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The options after `?`, with their defaults."""
 
     request_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 10.0
-    watch_interval_s: Annotated[float, msgspec.Meta(ge=0.001, le=10)] = 0.025
     synchronous: Literal["full", "normal"] = "full"
 
 
@@ -55,7 +54,7 @@ class SqliteStore:
         self._states = SessionStates()
         self._session = EmbeddedSession(self._database)
         self._engine = WatchEngine(self)
-        self._pulse = Pulse(self._database, self._session, self._states, self._engine, options.watch_interval_s)
+        self._pulse = Pulse(self._database, self._session, self._states, self._engine)
         self._life = threading.Lock()
         self._is_started = False
         self._is_closed = False
@@ -66,9 +65,13 @@ class SqliteStore:
                 raise StoreUnavailable("the store has been closed")
             if self._is_started:
                 return
-            self._database.open(create=True)
-            self._session.end_dead_sessions()
-            self._session.begin()
+            try:
+                self._database.open(create=True)
+                self._session.end_dead_sessions()
+                self._session.begin()
+            except StoreUnavailable:
+                self._database.close()
+                raise
             self._states.start()
             self._states.change(SessionState.CONNECTED)
             self._pulse.start()
@@ -100,7 +103,6 @@ class SqliteStore:
         """End any session as if its process had died: for tests, and for a process that hangs."""
         self._check_connected()
         self._session.expire(session_id)
-        self._pulse.ring()
 
     def ensure(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -123,7 +125,8 @@ class SqliteStore:
             check_key(key)
         self._check_connected()
         with self._database.reading() as connection:
-            return {key: found.entry for key, found in entries(connection, keys).items()}
+            found = entries(connection, keys)
+        return {key: found[key].entry for key in keys if key in found}
 
     def children(self, key: str) -> tuple[str, ...]:
         check_parent(key)
@@ -175,13 +178,11 @@ class SqliteStore:
         """A write transaction of the session that is alive, with its ID."""
         self._check_connected()
         session_id = self.session_id
-        try:
-            with self._database.writing() as connection:
-                if not session_exists(connection, session_id):
-                    raise StoreUnavailable("the session has expired")
-                yield connection, session_id
-        finally:
-            self._pulse.ring()
+        with self._database.writing() as connection:
+            if not session_exists(connection, session_id):
+                raise StoreUnavailable("the session has expired")
+            yield connection, session_id
+        self._session.ring_all()
 
     def _check_connected(self) -> None:
         if self._is_closed or not self._is_started:

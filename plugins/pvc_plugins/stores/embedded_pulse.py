@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""embedded_pulse: looks every few milliseconds whether anything happened: a change, the file gone, a session dead.
+"""embedded_pulse: looks whether anything happened when the bell rings, and four times a second in any case.
 
-SQLite has no notifications between processes. Asking its `data_version` costs a few microseconds, and only
-when that moved is the list of changes read. Writes of this process ring at once.
+What can have happened: somebody wrote, the file is gone or back, a session's process died. SQLite has no
+notifications between processes; its `data_version` tells for a few microseconds whether there is anything new,
+and only then the list of changes is read.
 """
 
 from __future__ import annotations
@@ -22,31 +23,24 @@ from pvc_plugins.stores.watching import WatchEngine
 
 log = structlog.get_logger(__name__)
 
-LOOK_FOR_DEAD_SESSIONS_S = 0.25
+INTERVAL_S = 0.25
 
 
 class Pulse:
     """A thread that keeps session state and watches true to the file."""
 
     def __init__(
-        self,
-        database: Database,
-        session: EmbeddedSession,
-        states: SessionStates,
-        engine: WatchEngine,
-        interval_s: float,
+        self, database: Database, session: EmbeddedSession, states: SessionStates, engine: WatchEngine
     ) -> None:
         self._database = database
         self._session = session
         self._states = states
         self._engine = engine
-        self._interval_s = interval_s
-        self._bell = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._stamp = 0
         self._data_version = -1
-        self._dead_sessions_due_s = 0.0
+        self._sessions_due_s = 0.0
 
     def start(self) -> None:
         """Begin; changes from now on are reported. Raises `StoreUnavailable`."""
@@ -57,18 +51,13 @@ class Pulse:
 
     def stop(self) -> None:
         self._stopped = True
-        self.ring()
+        self._session.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def ring(self) -> None:
-        """Look now."""
-        self._bell.set()
-
     def _run(self) -> None:
         while not self._stopped:
-            self._bell.wait(self._interval_s)
-            self._bell.clear()
+            self._session.wait_for_bell(INTERVAL_S)
             try:
                 self._look()
             except StoreUnavailable as error:
@@ -85,8 +74,8 @@ class Pulse:
                 self._states.change(SessionState.LOST)
         if self._states.state is not SessionState.CONNECTED:
             self._reconnect()
-        if time.monotonic() >= self._dead_sessions_due_s:
-            self._dead_sessions_due_s = time.monotonic() + LOOK_FOR_DEAD_SESSIONS_S
+        if time.monotonic() >= self._sessions_due_s:
+            self._sessions_due_s = time.monotonic() + INTERVAL_S
             self._session.end_dead_sessions()
 
     def _report_changes(self) -> bool:

@@ -10,6 +10,7 @@ dirty. So events may be doubled, late or spurious; only a change without any eve
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -135,6 +136,7 @@ class WatchEngine:
         self._mirrors: dict[str, list[_Mirror]] = {}
         self._pending: dict[_Watch, None] = {}
         self._failed: dict[_Watch, None] = {}
+        self._retry_due_s = 0.0
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -230,7 +232,8 @@ class WatchEngine:
             try:
                 watch.refresh(self._source, dirt)
             except StoreUnavailable as error:
-                log.debug("store_watch_waits", key=watch.key, problem=error.problem)
+                if not self._closed:
+                    log.debug("store_watch_waits", key=watch.key, problem=error.problem)
                 self._put_back(watch, dirt)
             except Exception:
                 log.exception("store_watch_failed", key=watch.key)
@@ -239,20 +242,23 @@ class WatchEngine:
     def _next(self) -> tuple[_Watch, _Dirt] | None:
         """The next watch with what to read for it; waits. None when closed."""
         with self._wakeup:
-            while not self._pending and not self._closed:
-                in_time = self._wakeup.wait(RETRY_S if self._failed else None)
-                if not in_time:
+            while not self._closed:
+                wait_s = self._retry_due_s - time.monotonic() if self._failed else None
+                if wait_s is not None and wait_s <= 0:
                     self._pending.update(self._failed)
                     self._failed.clear()
-            if self._closed:
-                return None
-            watch = next(iter(self._pending))
-            del self._pending[watch]
-            self._failed.pop(watch, None)
-            dirt, watch.dirt = watch.dirt, _Dirt()
-            return watch, dirt
+                if self._pending:
+                    watch = next(iter(self._pending))
+                    del self._pending[watch]
+                    self._failed.pop(watch, None)
+                    dirt, watch.dirt = watch.dirt, _Dirt()
+                    return watch, dirt
+                self._wakeup.wait(wait_s)
+            return None
 
     def _put_back(self, watch: _Watch, dirt: _Dirt) -> None:
         with self._wakeup:
             watch.dirt.add(dirt)
+            if not self._failed:
+                self._retry_due_s = time.monotonic() + RETRY_S
             self._failed[watch] = None

@@ -56,9 +56,8 @@ class ZooKeeperStore:
         acl_bytes = _DIGEST_ACL_BYTES + len(address.options.user.encode()) if address.options.user else 0
         self._op_overhead_bytes = max(OP_OVERHEAD_BYTES, _FRAMING_BYTES + acl_bytes + len(self._chroot.encode()))
         self._states = SessionStates()
-        self._session = ZooKeeperSession(address, self._states)
+        self._session = ZooKeeperSession(address, self._states, self._on_connected)
         self._reads = ZooKeeperReads(self._session, self._chroot)
-        self._states.add_listener(self._on_state)
 
     def start(self) -> None:
         self._states.start()
@@ -131,9 +130,8 @@ class ZooKeeperStore:
         check_parent(parent)
         return self._reads.engine.mirror(parent, listener)
 
-    def _on_state(self, state: SessionState) -> None:
-        if state is SessionState.CONNECTED:  # ZooKeeper's watches ended with the connection
-            self._reads.engine.everything_changed()
+    def _on_connected(self) -> None:
+        self._reads.engine.everything_changed()  # ZooKeeper's watches ended with the connection before
 
     def _create_missing(self, paths: Sequence[str]) -> None:
         """Create paths given parents first. One round trip when none is missing."""

@@ -3,7 +3,9 @@
 
 kazoo queues requests while it is not connected and waits for ever by default; a caller of the store must get
 `StoreUnavailable` instead, and soon. Requests go out pipelined: the server answers those of one session in
-order, so a `sync` sent right before a read makes it current without a round trip of its own.
+order, so a `sync` sent right before a read makes it current without a round trip of its own. For the same
+reason a write whose answer did not come in time is settled, one way or the other, before the next read that
+this session gets an answer to.
 """
 
 from __future__ import annotations
@@ -51,9 +53,11 @@ _RESTART_DELAY_S = 1.0
 class ZooKeeperSession:
     """The connection, its state, and pipelined requests."""
 
-    def __init__(self, address: ZooKeeperAddress, states: SessionStates) -> None:
+    def __init__(self, address: ZooKeeperAddress, states: SessionStates, on_connected: Callable[[], None]) -> None:
+        """`on_connected` runs on kazoo's thread after each connection made; it must not wait for anything."""
         self._address = address
         self._states = states
+        self._on_connected = on_connected
         self._client: KazooClient | None = None
         self._closing = False
         self.session_id = ""
@@ -69,7 +73,6 @@ class ZooKeeperSession:
         timeout_s = self._address.options.connect_timeout_s
         if not self._client.start_async().wait(timeout_s):
             self._end_client()
-            self._states.change(SessionState.LOST)
             raise StoreUnavailable(f"no server of {self._address.hosts} answered within {timeout_s:g} s")
 
     def close(self) -> None:
@@ -146,6 +149,7 @@ class ZooKeeperSession:
             client.close()
         except KazooException as error:  # its thread is stuck in a connection attempt and ends after that
             log.warning("store_close_incomplete", problem=str(error))
+        self._states.change(SessionState.LOST)
 
     def _on_kazoo_state(self, state: str) -> None:
         """Runs on kazoo's connection thread: must not wait for anything."""
@@ -155,6 +159,7 @@ class ZooKeeperSession:
         if state == KazooState.CONNECTED:
             self.session_id = f"{client.client_id[0] & 0xFFFF_FFFF_FFFF_FFFF:x}"
             self._states.change(SessionState.CONNECTED)
+            self._on_connected()
         elif state == KazooState.SUSPENDED:
             self._states.change(SessionState.SUSPENDED)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, cast
 
 import libvirt
@@ -173,14 +174,16 @@ def as_hypervisor_error(connection: LibvirtConnection) -> Iterator[None]:
 
 
 def release(connection: LibvirtConnection, registrations: Iterable[int]) -> None:
-    """Close a connection with callbacks, each of which would otherwise keep it open; it may be dead already."""
-    for registration in registrations:
+    """Close a connection with callbacks, each of which would otherwise keep it open; it may be dead already.
+
+    libvirt forgets the callbacks of a dead connection too, but complains that it cannot tell the server.
+    """
+    steps: list[Callable[[], object]] = [partial(connection.domainEventDeregisterAny, each) for each in registrations]
+    for step in (*steps, connection.unregisterCloseCallback, connection.close):
         try:
-            connection.domainEventDeregisterAny(registration)
-        except libvirt.libvirtError as error:  # the server could not be told any more, which is all the same to it
-            log.debug("libvirt_callback_not_deregistered", problem=_message(error))
-    connection.unregisterCloseCallback()
-    connection.close()
+            step()
+        except libvirt.libvirtError as error:
+            log.debug("libvirt_connection_not_released_cleanly", problem=_message(error))
 
 
 def is_alive(connection: LibvirtConnection) -> bool:

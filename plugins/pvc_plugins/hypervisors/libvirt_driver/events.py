@@ -54,6 +54,7 @@ class LifecycleReader:
                 self._arriving.add(uuid)
                 name = "arriving"
             else:
+                self._arriving.discard(uuid)
                 kind = DomainEventKind.STARTED
         elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED and uuid in self._arriving:
             self._arriving.discard(uuid)

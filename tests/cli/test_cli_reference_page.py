@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/cli.md lists the commands as they are, and every command explains itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from pvc_api import bodies, views
+from pvc_api.app import PREFIX as API_PREFIX
+from pvc_api.views import ShownVmState
+from pvc_api.waiting import MAX_WAIT_S
+from pvc_cli import client, following
+from pvc_cli import views as cli_views
+from pvc_cli.reference import commands, with_reference
+from pvc_cli.token_commands import ROLES
+from pvc_cli.words import MOOD_OF_STATE
+from pvc_core.placement import Decision, Ranked, Rejection
+
+PAGE = Path(__file__).parents[2] / "docs/cli.md"
+ALL = list(commands())
+NAMES = [name for name, _, _ in ALL]
+
+WANTED = """
+    vm define|meta|modify|dump|rename|undefine|info|list|explain
+    vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
+    node list|info|flush|ready
+    cluster status|settings
+    plugin list|show
+    token create|list|revoke
+    connection add|list|remove|use
+"""
+
+
+def test_the_page_is_as_new_as_the_commands() -> None:
+    page = PAGE.read_text()
+    assert page == with_reference(page), "regenerate it: python -m pvc_cli.reference docs/cli.md"
+
+
+def test_every_command_of_the_design_is_there() -> None:
+    for line in WANTED.split("\n"):
+        group, _, names = line.strip().partition(" ")
+        for name in filter(None, names.split("|")):
+            assert f"pvc {group} {name}" in NAMES
+    assert {"pvc completion", "pvc version"} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "command", "context"), ALL, ids=NAMES)
+def test_a_command_explains_itself_and_each_of_its_options(
+    name: str, command: click.Command, context: click.Context
+) -> None:
+    assert command.help
+    summary = command.get_short_help_str(limit=100)
+    assert len(summary) <= 62, f"{summary!r} would be cut in the list of commands"
+    for option in command.params:
+        if isinstance(option, click.Option):
+            record = option.get_help_record(context)
+            assert record is not None
+            assert option.help
+            has_default = "[default: " in record[1]
+            assert has_default or option.is_flag or option.required, f"{name} {record[0]} names no default"
+
+
+@pytest.mark.parametrize("words", ["--help", "vm --help", "completion bash", "connection list", "vm lsit"])
+def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_path: Path) -> None:
+    heavy = ("httpx", "rich", "msgspec", "pvc_core.model", "lxml", "falcon")
+    script = (
+        "import sys, atexit\n"
+        f"atexit.register(lambda: print('LOADED', [m for m in {heavy!r} if m in sys.modules], file=sys.stderr))\n"
+        "from pvc_cli.main import main\n"
+        "sys.argv[0] = 'pvc'\n"
+        "main()"
+    )
+    argv = [sys.executable, "-c", script, *words.split()]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
+    assert "LOADED []" in ran.stderr
+
+
+# ------------------------------------------------------------------ what is written down here and in the API
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (cli_views.VmView, views.VmView),
+        (cli_views.NodeView, views.NodeView),
+        (cli_views.DrainView, views.DrainView),
+        (cli_views.MovingVm, views.MovingVm),
+        (cli_views.WaitingVm, views.WaitingVm),
+        (cli_views.ClusterStatus, views.ClusterStatus),
+        (cli_views.PluginView, views.PluginView),
+        (cli_views.DriverView, views.DriverView),
+        (cli_views.TokenView, views.TokenView),
+        (cli_views.Decision, Decision),
+        (cli_views.Ranked, Ranked),
+        (cli_views.Rejection, Rejection),
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_the_fields_that_are_read_are_fields_that_are_sent(ours: type, theirs: type) -> None:
+    assert set(ours.__annotations__) <= set(theirs.__annotations__)
+
+
+def test_states_roles_and_limits_are_the_same_on_both_sides() -> None:
+    assert set(MOOD_OF_STATE) == set(ShownVmState.__args__)
+    assert set(ROLES) == set(bodies.Role.__args__)
+    assert client.PREFIX == API_PREFIX
+    assert following.HOLD_S <= client.MAX_HOLD_S == MAX_WAIT_S

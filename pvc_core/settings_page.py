@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def settings() -> Iterator[Setting]:
 
 def documented_fields(struct: type[msgspec.Struct]) -> dict[str, str]:
     """Field names with the string that stands under each; "" where there is none."""
-    (body,) = ast.parse(inspect.getsource(struct)).body
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     if not isinstance(body, ast.ClassDef):
         raise TypeError(f"{struct.__name__} is not a class")
     found: dict[str, str] = {}

@@ -24,7 +24,7 @@ def cluster() -> None:
 @output_option
 @pass_session
 def status(session: Session) -> None:
-    """Show the cluster at a glance, and what an operator should act on."""
+    """Show the cluster at a glance, and what to act on."""
     view: ClusterStatus = session.api.get("cluster")
     emit(session.output, view, lambda: _status(view), lambda: view["problems"])
 

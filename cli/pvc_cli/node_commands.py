@@ -17,4 +17,4 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def node() -> None:
-    """Nodes, the cluster's hypervisors: look at them, drain them and take them back."""
+    """Nodes, the hypervisors: drain them and take them back."""

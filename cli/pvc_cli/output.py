@@ -56,7 +56,8 @@ def emit(
     elif output is Output.YAML:
         import yaml
 
-        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C where PyYAML has it: ten times as fast
+        click.echo(yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True), nl=False)
     elif output is Output.NAMES and names is not None:
         for name in names():
             click.echo(name)

@@ -16,7 +16,7 @@ MOOD_OF_STATE = {"active": "good", "blocked": "warning", "failed": "bad", "absen
 
 @click.group()
 def plugin() -> None:
-    """Plugins: selectors, filters, recovery policies, stores and hypervisors."""
+    """Plugins, and the drivers that they register."""
 
 
 @plugin.command("list")
@@ -39,7 +39,10 @@ def list_(session: Session) -> None:
 @output_option
 @pass_session
 def show(session: Session, name: str) -> None:
-    """Show the plugin NAME, or the one that registers the driver NAME."""
+    """Show the plugin NAME.
+
+    NAME may also be that of a driver, such as a selector: then the plugin that registers it is shown.
+    """
     view: PluginView = session.api.get("plugin", name)
     emit(session.output, view, lambda: _shown(view), lambda: [view["name"]])
 

@@ -24,6 +24,10 @@ MOODS: dict[str, dict[str, object]] = {
 """How a cell is coloured on a terminal."""
 
 
+FOLDED_COLUMNS = 16
+"""A folding column is not made narrower than this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A text and what is to be thought of it: one of `MOODS`."""
@@ -34,11 +38,15 @@ class Cell:
 
 @dataclass
 class Table:
-    """Columns and rows. `right`: columns of numbers. `folding`: those that may take several lines."""
+    """Columns and rows. `right`: columns of numbers. `folding`: those that may take several lines.
+
+    `usual`: what a folding cell mostly says; where a terminal is far too narrow it is left out.
+    """
 
     columns: Sequence[str]
     right: Sequence[str] = ()
     folding: Sequence[str] = ()
+    usual: Sequence[str] = ("-",)
     has_header: bool = True
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
 
@@ -54,7 +62,12 @@ class Table:
         for gap in (2, 1):
             if width is None or sum(widths) + gap * (len(widths) - 1) <= width:
                 return "\n".join(self._line(row, widths, gap, coloured) for row in rows)
-        return self._folded(rows, width or 0, coloured)
+        if not self.folding or width is None:
+            return "\n".join(self._line(row, widths, 1, coloured) for row in rows)
+        least = [min(w, FOLDED_COLUMNS) if n in self.folding else w for n, w in zip(self.columns, widths, strict=True)]
+        if sum(least) + len(least) - 1 <= width:
+            return self._folded(rows, width, coloured)
+        return self._stacked(header, widths, width, coloured)
 
     def _line(self, row: Sequence[Cell], widths: Sequence[int], gap: int, coloured: bool) -> str:
         parts = []
@@ -65,7 +78,7 @@ class Table:
         return (" " * gap).join(parts).rstrip()
 
     def _folded(self, rows: Iterable[Sequence[Cell]], width: int, coloured: bool) -> str:
-        """The same in a terminal that is too narrow for it."""
+        """For a terminal that is too narrow for long cells: these take several lines."""
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
@@ -81,6 +94,21 @@ class Table:
         with console.capture() as capture:
             console.print(drawn)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def _stacked(self, header: list[tuple[Cell, ...]], widths: Sequence[int], width: int, coloured: bool) -> str:
+        """For one that is narrower still: what is long and unusual stands below its row."""
+        from textwrap import wrap
+
+        kept = [number for number, name in enumerate(self.columns) if name not in self.folding]
+        narrow = Table([self.columns[number] for number in kept], self.right)
+        lines = []
+        for row in header + self.rows:
+            cells = [row[number] for number in kept]
+            lines.append(narrow._line(cells, [widths[number] for number in kept], 1, coloured))
+            for name, cell in zip(self.columns, row, strict=True):
+                if name in self.folding and cell.text not in (*self.usual, name.upper()):
+                    lines += wrap(cell.text, width, initial_indent=f"    {name} ", subsequent_indent="      ")
+        return "\n".join(lines)
 
 
 def facts_table(facts: Mapping[str, str | Cell]) -> Table:

@@ -30,7 +30,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def vm() -> None:
-    """Virtual machines: define, start, stop, migrate and look at them.
+    """Virtual machines: define, run, migrate and look at them.
 
     VM is a VM's name, its UUID, or the first four or more digits of its UUID.
     """

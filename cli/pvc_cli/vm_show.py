@@ -94,6 +94,7 @@ def vm_table(vms: Iterable[VmView]) -> Table:
         ("name", "state", "node", "home", "memory", "vcpus", "limit", "selector", "auto", "note"),
         right=("memory", "vcpus"),
         folding=("limit", "note"),
+        usual=(NOTHING, "any"),
     )
     for vm in vms:
         notes = vm_notes(vm)

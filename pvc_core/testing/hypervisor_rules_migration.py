@@ -139,6 +139,27 @@ class MigrationRules:
         slow.until(lambda: listed(slow.there, guest) is None, "the copy on the target is gone")
         slow.assert_runs_only_here(guest, life)
 
+    def test_a_migration_ends_when_the_sources_hypervisor_dies_and_the_guest_runs_on(self, slow: Bench) -> None:
+        events = slow.log_of(slow.here)
+        guest = slow.started()
+        life = slow.testbed.life_of(guest.uuid)
+        migration = slow.migrating(guest)
+        slow.testbed.take_away(slow.testbed.source)
+        assert slow.failure_of(migration).connection_lost
+        slow.testbed.bring_back(slow.testbed.source)
+        events.wait_for_list_anew()
+        slow.until(lambda: not any(each.job_active for each in slow.here.domains()), "its end is seen")
+        slow.until(lambda: listed(slow.there, guest) is None, "the copy on the target is gone")
+        slow.assert_runs_only_here(guest, life)
+
+    def test_a_guest_that_dies_on_its_way_is_gone_on_both_hosts(self, slow: Bench) -> None:
+        guest = slow.started()
+        migration = slow.migrating(guest)
+        slow.testbed.crash_guest(slow.testbed.source, guest.uuid)
+        assert not slow.failure_of(migration).connection_lost
+        assert slow.domain_here(guest) is None
+        slow.until(lambda: listed(slow.there, guest) is None, "the copy on the target is gone")
+
     def test_only_what_runs_here_can_be_migrated(self, bench: Bench) -> None:
         with pytest.raises(HypervisorError) as caught:
             bench.begin_migration(bench.defined()).result(bench.testbed.deadline_s)

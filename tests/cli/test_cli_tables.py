@@ -9,6 +9,8 @@ import pytest
 import yaml
 from cli_runner import Cli, FakeApi, a_drain, a_node, a_vm
 
+from pvc_cli.tables import Cell, Table
+
 LONG_NAME = "a-vm-whose-name-is-as-long-as-names-may-be-and-must-never-be-cut"
 VMS = [
     a_vm("web1", node_limit=["hv1", "hv2"], node_selector="load", node_autostart=True, tags=["front"]),
@@ -47,6 +49,28 @@ def test_in_a_pipe_nothing_is_cut_or_folded_and_lines_end_where_they_end(run: Cl
     assert len(lines) == 1 + len(VMS)
     assert any(LONG_NAME in line and ",".join(f"hypervisor{n}" for n in range(9)) in line for line in lines)
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_a_terminal_with_some_room_folds_long_cells_at_their_words() -> None:
+    table = Table(("node", "because"), folding=("because",))
+    table.add("hv1", "outside the VM's limit (hv2, hv3)")
+    table.add("hv2", Cell("its daemon is lost", "bad"))
+    assert table.text(30).splitlines() == [
+        "NODE BECAUSE",
+        "hv1  outside the VM's limit",
+        "     (hv2, hv3)",
+        "hv2  its daemon is lost",
+    ]
+    assert "\x1b[1;31mits daemon is lost" in table.text(30, coloured=True)
+    assert table.text(33).splitlines()[1] == "hv1  outside the VM's limit (hv2,"
+    assert table.text(39) == table.text()
+
+
+def test_wide_characters_take_their_room() -> None:
+    table = Table(("name", "n"))
+    table.add("日本", "1")
+    table.add("abcd", "2")
+    assert table.text().splitlines() == ["NAME  N", "日本  1", "abcd  2"]
 
 
 def test_the_same_list_twice_is_the_same_text(run: Cli, api: FakeApi) -> None:

@@ -849,7 +849,7 @@ def test_whatever_operators_do_between_any_two_lines_every_drain_ends_and_nothin
     cluster = play(nodes("hv1", "hv2", "hv3"), vms)
     cluster.counts_slots = False  # operators migrate as they like
     cluster.immovable, cluster.unstartable = {random.choice(names)}, {random.choice(names)}
-    orders_left = 40
+    orders_left, last_word = 40, dict[str, str]()
 
     def an_operator_may_come_between() -> None:
         nonlocal orders_left
@@ -862,6 +862,7 @@ def test_whatever_operators_do_between_any_two_lines_every_drain_ends_and_nothin
         subject = random.choice(["hv1", "hv2", "hv3"] if command in ("flush", "ready") else names)
         with suppress(PvcError):
             getattr(cluster.commands, command)(subject)
+            last_word[subject] = command
 
     cluster.after_transaction = an_operator_may_come_between
     for _ in range(60):
@@ -876,6 +877,10 @@ def test_whatever_operators_do_between_any_two_lines_every_drain_ends_and_nothin
     assert {cluster.node(name).mode for name in ("hv1", "hv2", "hv3")} <= {NodeMode.READY, NodeMode.FLUSHED}
     for vm in map(cluster.vm, names):
         assert vm.state in (S.RUNNING, S.STOPPED, S.DISABLED, S.FAILED)
+        if last_word.get(vm.name) == "disable":
+            assert vm.state is S.DISABLED
+        if last_word.get(vm.name) in ("stop", "shutdown") and not vm.metadata.node_autostart:
+            assert vm.state in (S.STOPPED, S.DISABLED)
         drain = cluster.node(vm.node).drain
         if vm.state is S.RUNNING and cluster.node(vm.node).mode is NodeMode.FLUSHED:
             assert vm.uuid in drain.stayed, f"{vm.name} runs on a flushed node, and no report says why"

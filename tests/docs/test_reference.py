@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 
 import msgspec
@@ -11,7 +10,6 @@ import pytest
 from pages import ROOT, plain, rows
 
 from pvc_cli.exit_codes import EXIT_CODES
-from pvc_core import hookspecs
 from pvc_core.model import Settings, VmState
 from pvc_core.registry import Registry
 from pvc_core.settings_page import documented_fields, page, settings
@@ -35,9 +33,7 @@ def test_a_field_without_a_sentence_is_noticed() -> None:
         """It is said."""
         unsaid: int = 2
 
-    source = inspect.getsource(Bare)
-    assert "unsaid" in source
-    assert documented_fields(Settings)["default_selector"]
+    assert documented_fields(Bare) == {"said": "It is said.", "unsaid": ""}
 
 
 def test_every_exit_status_is_in_the_documentation_of_the_command() -> None:
@@ -76,9 +72,3 @@ def test_the_concepts_give_the_defaults_of_the_settings(sentence: str, setting: 
     assert said[1] == str(value)
     meant = {"two": 2, "third": 3, "ten": 600}.get(str(value), value)
     assert getattr(Settings(), setting) == meant
-
-
-def test_every_hook_is_documented_where_the_pages_say() -> None:
-    hooks = [name for name, found in vars(hookspecs).items() if name.startswith("pvc_") and inspect.isfunction(found)]
-    assert hooks
-    assert all(inspect.getdoc(getattr(hookspecs, name)) for name in hooks)

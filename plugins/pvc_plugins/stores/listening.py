@@ -50,6 +50,9 @@ class ListenerSubscription(Generic[T]):
             log.exception("store_listener_failed", key=self._name)
 
 
+_Change = tuple[SessionState, list[ListenerSubscription[SessionState]]]
+
+
 class SessionStates:
     """The state of a session and those who are told when it changes, in order, on one thread."""
 
@@ -58,7 +61,7 @@ class SessionStates:
         self._state = SessionState.LOST
         self._subscriptions: dict[int, ListenerSubscription[SessionState]] = {}
         self._next_number = 0
-        self._changes: queue.SimpleQueue[SessionState | None] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
@@ -94,15 +97,15 @@ class SessionStates:
         with self._lock:
             if state is not self._state:
                 self._state = state
-                self._changes.put(state)
+                # Whoever listens only later is not told of this any more.
+                self._changes.put((state, list(self._subscriptions.values())))
 
     def _forget(self, number: int) -> None:
         with self._lock:
             self._subscriptions.pop(number, None)
 
     def _run(self) -> None:
-        while (state := self._changes.get()) is not None:
-            with self._lock:
-                subscriptions = list(self._subscriptions.values())
+        while (change := self._changes.get()) is not None:
+            state, subscriptions = change
             for subscription in subscriptions:
                 subscription.deliver(state)

@@ -8,6 +8,7 @@ nothing. Everything that touches them goes through here.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_S = 10.0
 _KEEPALIVE_INTERVAL_S = 5
 _KEEPALIVE_COUNT = 3
+_EVENT_LOOP_RETRY_S = 1.0
 
 _STATES = {
     libvirt.VIR_DOMAIN_NOSTATE: DomainState.RUNNING,
@@ -97,6 +99,7 @@ class _EventLoop:
                 libvirt.virEventRunDefaultImpl()
             except libvirt.libvirtError as error:
                 log.error("libvirt_event_loop_failed", problem=str(error))
+                time.sleep(_EVENT_LOOP_RETRY_S)
 
 
 _EVENT_LOOP = _EventLoop()

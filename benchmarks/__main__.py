@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks`: every benchmark with its budgets, one after the other; exits with 1 when one is missed."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import listing, placement
+
+if __name__ == "__main__":
+    sys.exit(max(placement.main([]), listing.main([])))

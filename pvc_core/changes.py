@@ -114,8 +114,9 @@ def ledger_ops(before: VmRecord, after: VmRecord, ledgers: LedgerOf) -> tuple[Op
             raise BrokenRecord(layout.ledger(node), "it cannot be changed before it is repaired")
         stored = ledgers[node]
         current = stored.value.vms.get(after.uuid) if stored else None
-        if current == wanted.get(node):
+        if current == wanted.get(node) and held.get(node) == wanted.get(node):
             continue
+        # Also when the ledger reads as it is to be: it may have been read before or after the record was.
         if node in wanted:
             ops.append(edit_ledger(node, stored, put={after.uuid: wanted[node]}))
         else:

@@ -33,6 +33,7 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
     layout.VMS: VmRecord,
 }
 COMMIT_ATTEMPTS = 100
+AGES_HOLD_S = 1.0
 REFRESH_ATTEMPTS = 3
 
 
@@ -51,6 +52,7 @@ class ClusterView:
         """What this process wrote or read itself (None: deleted), until a watch, which may lag, tells the same."""
         self._generation = 0
         self._built: tuple[int, ClusterSnapshot] | None = None
+        self._aged: tuple[ClusterSnapshot, float, ClusterSnapshot] | None = None
         self._subscriptions: list[Subscription] = []
 
     def start(self) -> None:
@@ -280,15 +282,20 @@ class ClusterView:
         )
 
     def _with_report_ages(self, snapshot: ClusterSnapshot) -> ClusterSnapshot:
-        """Ages grow without any change of the store; only nodes whose report is overdue are rebuilt."""
+        """Ages grow without any change of the store; nodes whose report is overdue are rebuilt, once a second."""
         now_s = self._clock.monotonic_s()
+        aged = self._aged
+        if aged is not None and aged[0] is snapshot and now_s < aged[1] + AGES_HOLD_S:
+            return aged[2]
         stale_s = snapshot.settings.report_stale_s
         overdue = {
             name: replace(node, report_age_s=now_s - self._report_seen_s.get(name, now_s))
             for name, node in snapshot.nodes.items()
             if node.report and now_s - self._report_seen_s.get(name, now_s) > stale_s
         }
-        return replace(snapshot, nodes={**snapshot.nodes, **overdue}) if overdue else snapshot
+        result = replace(snapshot, nodes={**snapshot.nodes, **overdue}) if overdue else snapshot
+        self._aged = (snapshot, now_s, result)
+        return result
 
 
 def _confirms(told: Entry | None, known: Entry | None) -> bool:

@@ -151,12 +151,10 @@ def _flush(
     node: NodeView, snapshot: ClusterSnapshot, placer: Placer, policies: Policies, slots: _Slots
 ) -> list[LeaderAction]:
     drain, actions = drain_of(node), list[LeaderAction]()
-    here = [vm for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.uuid not in drain.stayed]
-    unsettled = [vm for vm in here if vm.value.state not in (*OFF, VmState.RUNNING)]
     unreadable = changes.unreadable_ledger(snapshot, node.name)
     movable: list[Stored[VmRecord]] = []
-    for vm in here:
-        if vm.value.state is not VmState.RUNNING:
+    for vm in snapshot.vms_by_node.get(node.name, ()):
+        if vm.value.uuid in drain.stayed or vm.value.state is not VmState.RUNNING:
             continue
         if unreadable:
             actions.append(LeaveVm(node.name, vm.value.uuid, unreadable))
@@ -171,16 +169,18 @@ def _flush(
         elif slots.take(node.name, decision.node):
             reason = f"flush of {node.name}; {decision.reason}"
             actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
-    if not (actions or movable or unsettled or _others_are_due(node, snapshot)):
+    if not (actions or _left_to_drain(node, snapshot)):
         stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
         actions.append(FinishDrain(node.name, NodeMode.FLUSHED, f"no VM is left to move{stayed}"))
     return actions
 
 
-def _others_are_due(node: NodeView, snapshot: ClusterSnapshot) -> bool:
-    """Whether a VM migrates to this node still, or stands in its ledger and has not been seen here yet."""
-    if any(vm.value.target == node.name for vm in snapshot.vms.values()):
-        return True
+def _left_to_drain(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    """Whether a VM runs here still, migrates to here, or stands in the ledger and has not been seen here yet."""
+    stayed = drain_of(node).stayed
+    for vm in (stored.value for stored in snapshot.vms.values()):
+        if vm.target == node.name or (vm.node == node.name and vm.state not in OFF and vm.uuid not in stayed):
+            return True
     return any(uuid not in snapshot.vms and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms)
 
 
@@ -370,6 +370,8 @@ def _finish(action: FinishDrain, node: NodeView, snapshot: ClusterSnapshot, now:
     """A flush ends only if no VM has come, or been started, since: ledger and VMs are as they were seen."""
     if node.mode is not (NodeMode.FLUSHING if action.mode is NodeMode.FLUSHED else NodeMode.UNFLUSHING):
         raise Refused(node.name, f"it is {node.mode} now")
+    if action.mode is NodeMode.FLUSHED and _left_to_drain(node, snapshot):
+        raise Refused(node.name, "there is a VM to move again")
     drain = msgspec.structs.replace(drain_of(node), finished_at=now)
     record = msgspec.structs.replace(
         node.record.value, mode=action.mode, drain=drain, reason=action.reason, changed_at=now

@@ -162,7 +162,11 @@ def open_local(environment: Mapping[str, str]) -> Api:
     found = list(entry_points(group="pvc.applications", name="api"))
     if len(found) != 1:
         raise PluginError("pvc.applications", f"{len(found)} distributions provide the application `api`, not one")
-    application, close = found[0].load()(str(path))
+    try:
+        create = found[0].load()
+    except ImportError as error:
+        raise PluginError("pvc.applications", f"the application `api` cannot be loaded: {error}") from error
+    application, close = create(str(path))
     http = httpx.Client(transport=httpx.WSGITransport(application), base_url="http://localhost")
     return Api(http, f"this machine ({path})", close)
 

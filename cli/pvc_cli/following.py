@@ -70,11 +70,11 @@ def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout
         while True:
             asked_s = time.monotonic()
             document = _look(session, watch, hold_s, deadline_s, progress)
+            if document is not None and document["settled"]:
+                session.going_on = ""
+                return document
             if document is not None:
                 progress.show(*describe(document))
-                if document["settled"]:
-                    session.going_on = ""
-                    return document
             now_s = time.monotonic()
             if now_s >= deadline_s:
                 raise WaitedTooLong(waited_for, timeout_s, shown_by)

@@ -40,7 +40,7 @@ def resolve_vm(session: Session, reference: str) -> str:
     return str(found[0]["uuid"]) if found else reference
 
 
-class _Completed(click.ParamType[str]):
+class _Completed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """Text that completes to names that a request finds."""
 
     kind = ""

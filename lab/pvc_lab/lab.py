@@ -9,8 +9,9 @@ goes down; logs and consoles stay for whoever wants to know what happened.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -111,17 +112,18 @@ class Lab:
 
     def up(self) -> None:
         """Start everything and return when it is usable; if that fails, nothing is left behind."""
-        if self.is_up:
-            raise LabError(f"a lab is up in {self.root}, or was left there: take it down first")
-        try:
-            self._start()
-        except BaseException:
-            self.down()
-            raise
+        with self._alone():
+            if self.is_up:
+                raise LabError(f"a lab is up in {self.root}, or was left there: take it down first")
+            try:
+                self._start()
+            except BaseException:
+                self._remove()
+                raise
 
     def _start(self) -> None:
-        for folder in (self.root, self.root / "consoles", self.root / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in ("consoles", "logs"):
+            (self.root / folder).mkdir(exist_ok=True)
         self.plan.write(self._plan_path)
         self._runtime_dir.mkdir()
         self.network.up()
@@ -144,14 +146,34 @@ class Lab:
 
     def down(self) -> None:
         """End and remove everything but disks, logs and consoles. Can be repeated, also after a crash."""
+        if self.is_up:
+            with self._alone():
+                self._remove()
+
+    def _remove(self) -> None:
         if not self.is_up:
             return
+        plan = Plan.read(self._plan_path)
+        if plan.prefix != self.plan.prefix:  # another program has built it since
+            self._build(plan)
         with ExitStack() as steps:  # run in reverse order, all of them, whichever fails
             steps.callback(leftovers.remove, self.plan.prefix)
             for host in self._hosts():
                 steps.callback(host.power_off)
         self._plan_path.unlink()
         self._build(dataclasses.replace(self.plan, subnet_number=None))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Held while a lab is built or removed, by one program at a time.
+
+        Child processes hold it too while they make a namespace, so that none is made by the child
+        of a program that was killed, after everything has been removed.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lab.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def spawn_on(
         self, node: str, argv: Sequence[str], env: Mapping[str, str] | None = None, *, name: str | None = None

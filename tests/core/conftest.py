@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.system_clock import SystemClock
 from pvc_core.testing.builders import WITH_A_DOMAIN, a_snapshot
 from pvc_core.testing.manual_clock import ManualClock
-from pvc_core.vm_states import VmEvent
+from pvc_core.vm_states import OFF, VmEvent
 from pvc_plugins.stores.embedded import SqliteStore
 
 S, E = VmState, VmEvent
@@ -103,6 +103,7 @@ class PlayedCluster:
         self.unstartable: set[str] = set()
         self.reports_lag = False
         self.counts_slots = True
+        self.lag: Callable[[], int] | None = None
         self.log: list[LeaderAction] = []
         self.history: list[dict[str, Entry]] = []
         self.after_transaction: Callable[[], None] = lambda: None
@@ -139,18 +140,40 @@ class PlayedCluster:
         return tuple(versions)
 
     def commit(self, decide: Callable[[ClusterSnapshot], Change]) -> Change:
-        change = decide(self.snapshot())
-        if change.ops:
-            self.transaction(change.ops)
-        return change
+        """As the view does: on what is seen first, and after a conflict on what is there."""
+        for seen in (self.seen(), self.entries):
+            change = decide(self.snapshot(seen))
+            try:
+                if change.ops:
+                    self.transaction(change.ops)
+                return change
+            except Conflict as conflict:
+                if self.lag is None:
+                    raise AssertionError("nobody was faster, and yet there is a conflict") from conflict
+                if conflict.key in change.on_conflict:
+                    raise change.on_conflict[conflict.key] from conflict
+        raise AssertionError("a conflict on fresh data, with nobody else around")
 
-    def snapshot(self) -> ClusterSnapshot:
+    def seen(self) -> dict[str, Entry]:
+        """What a watched copy may hold: each kind of record is up to `lag` transactions old."""
+        if self.lag is None or not self.history:
+            return self.entries
+        seen = dict(self.entries)
+        for parent in (layout.NODES, layout.VMS, layout.LEDGERS):
+            old = self.history[max(0, len(self.history) - 1 - self.lag())]
+            seen = {key: entry for key, entry in seen.items() if not key.startswith(f"{parent}/")}
+            seen |= {key: entry for key, entry in old.items() if key.startswith(f"{parent}/")}
+        return seen
+
+    def snapshot(self, entries: Mapping[str, Entry] | None = None) -> ClusterSnapshot:
+        entries = self.entries if entries is None else entries
+
         def all_of(parent: str, kind: type[Any]) -> dict[str, Stored[Any]]:
-            found = [entry for key, entry in self.entries.items() if key.startswith(f"{parent}/")]
+            found = [entry for key, entry in entries.items() if key.startswith(f"{parent}/")]
             return {layout.name_in(entry.key): decode(entry, kind) for entry in found}
 
         ledgers, reports = all_of(layout.LEDGERS, Ledger), all_of(layout.REPORTS, NodeReport)
-        members, settings = all_of(layout.MEMBERS, Member), self.entries[layout.SETTINGS]
+        members, settings = all_of(layout.MEMBERS, Member), entries[layout.SETTINGS]
         return ClusterSnapshot(
             nodes={
                 name: NodeView(record, ledgers.get(name), reports.get(name), members.get(name))
@@ -186,6 +209,9 @@ class PlayedCluster:
     def check(self) -> None:
         snapshot = self.snapshot()
         assert misfits(snapshot) == []
+        for node in snapshot.nodes.values():
+            if node.mode is NodeMode.FLUSHED and node.record.value.drain is not None:
+                assert _running_unnoticed(node, snapshot) == []
         if not self.counts_slots:
             return
         migrating = [vm.value for vm in snapshot.vms.values() if vm.value.state is S.MIGRATING]
@@ -254,18 +280,23 @@ class PlayedCluster:
             self.entries[node.report.key] = Entry(node.report.key, encode(report), node.report.version + 1)
 
     def decisions(self) -> tuple[LeaderAction, ...]:
-        return leader.decide(self.snapshot(), self.placer, self.registry.recovery_policies)
+        """What the leader would do now."""
+        return leader.decide(self.snapshot(self.seen()), self.placer, self.registry.recovery_policies)
 
     def leader_acts(self) -> int:
         """One round of the leader; how many actions it has written."""
         count = 0
         for action in self.decisions():
             try:
-                change = leader.change_for(action, self.snapshot(), self.placer, self.clock.utc_iso())
+                change = leader.change_for(action, self.snapshot(self.seen()), self.placer, self.clock.utc_iso())
+                if change.ops:
+                    self.transaction(change.ops)
             except (Refused, NoCandidate):
                 break
-            if change.ops:
-                self.transaction(change.ops)
+            except Conflict as conflict:
+                if self.lag is None:
+                    raise AssertionError("nobody was faster, and yet there is a conflict") from conflict
+                break
             self.log.append(action)
             count += 1
         return count
@@ -286,6 +317,12 @@ class PlayedCluster:
         other = PlayedCluster(self.registry, entries=entries)
         other.stubborn, other.immovable, other.unstartable = self.stubborn, self.immovable, self.unstartable
         return other
+
+
+def _running_unnoticed(node: NodeView, snapshot: ClusterSnapshot) -> list[str]:
+    """VMs that run on a flushed node, or come to it, without its report saying so."""
+    vms = [vm.value for vm in snapshot.vms.values() if node.name in (vm.value.node, vm.value.target)]
+    return [vm.name for vm in vms if vm.state not in OFF and vm.uuid not in leader.drain_of(node).stayed]
 
 
 def _entries_of(snapshot: ClusterSnapshot) -> dict[str, Entry]:

@@ -89,6 +89,15 @@ def test_another_program_finds_the_lab_and_takes_it_down(tmp_path: Path) -> None
     assert leftovers(lab.plan.prefix) == []
 
 
+def test_a_lab_that_was_built_meanwhile_by_another_program_is_the_one_taken_down(tmp_path: Path) -> None:
+    early = Lab(tmp_path)
+    assert start_elsewhere(tmp_path, "pass").wait(60) == 0
+    late = Lab(tmp_path)
+    early.down()
+    assert not late.is_up
+    assert leftovers(late.plan.prefix) == []
+
+
 def test_what_a_killed_program_left_is_taken_down(tmp_path: Path) -> None:
     killed = start_elsewhere(tmp_path, "signal.raise_signal(signal.SIGKILL)")
     assert killed.wait(60) == -signal.SIGKILL

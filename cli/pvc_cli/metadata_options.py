@@ -18,7 +18,7 @@ from pvc_cli.session import F
 MIGRATION_METHODS = ("live", "shutdown", "none")
 
 
-class SecondsOrDefault(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+class SecondsOrDefault(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """A number of seconds, or `default` for the cluster's own setting (None)."""
 
     name = "seconds"

@@ -40,7 +40,7 @@ def resolve_vm(session: Session, reference: str) -> str:
     return str(found[0]["uuid"]) if found else reference
 
 
-class _Completed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+class _Completed(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """Text that completes to names that a request finds."""
 
     kind = ""

@@ -17,7 +17,7 @@ ROLES = ("viewer", "operator", "admin")
 _SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """A time such as 12h or 90d, in seconds."""
 
     name = "duration"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -36,15 +35,10 @@ _TOKEN_HINT = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API said: its JSON document, or text; 202 means that it goes on."""
+    """What the API said: its JSON document, or text."""
 
-    status: int
     document: Any
     etag: str = ""
-
-    @property
-    def is_done(self) -> bool:
-        return self.status != 202
 
 
 @dataclass
@@ -56,22 +50,14 @@ class Api:
     on_close: Callable[[], None] = field(default=lambda: None)
     patience_s: float = ANSWER_TIMEOUT_S
 
-    def __enter__(self) -> Api:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Give back connections and, in-process, the store's session."""
         self.http.close()
         self.on_close()
 
-    def get(self, *path: str, wait_s: float = 0, **parameters: str) -> Any:
+    def get(self, *path: str) -> Any:
         """The document at a path."""
-        return self.request("GET", *path, wait_s=wait_s, parameters=parameters).document
+        return self.request("GET", *path).document
 
     def get_url(self, url: str, wait_s: float = 0) -> Any:
         """The document at a `watch` URL that the API gave; only its path and query count, so the token stays here."""
@@ -79,9 +65,9 @@ class Api:
         path = [unquote(part) for part in parts.path.removeprefix(PREFIX).split("/") if part]
         return self.request("GET", *path, wait_s=wait_s, parameters=dict(parse_qsl(parts.query))).document
 
-    def post(self, *path: str, body: Mapping[str, object], wait_s: float = 0) -> Answer:
+    def post(self, *path: str, body: Mapping[str, object]) -> Answer:
         """Ask for something; the answer holds the view and the reason."""
-        return self.request("POST", *path, body=body, wait_s=wait_s)
+        return self.request("POST", *path, body=body)
 
     def request(
         self,
@@ -131,7 +117,7 @@ class Api:
             raise ApiUnreachable(self.where, "a web page answered, not PVC's API")
         else:
             document = response.text
-        return Answer(response.status_code, document, response.headers.get("etag", ""))
+        return Answer(document, response.headers.get("etag", ""))
 
 
 def open_remote(connection: Connection, patience_s: float = ANSWER_TIMEOUT_S) -> Api:

@@ -27,7 +27,7 @@ Describe = Callable[[Any], tuple[str, str]]
 
 
 def wait_options(default_timeout_s: int) -> Callable[[F], F]:
-    """--wait and --timeout, as one parameter `wait_s`: how long to wait, 0 for not at all."""
+    """--wait and --timeout; the command asks `seconds_to_wait` what they come to."""
 
     def decorate(command: F) -> F:
         timeout = click.option(
@@ -63,7 +63,7 @@ def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout
 
     `waited_for` and `shown_by` are for people: what is waited for, and the command that shows it later.
     """
-    session.going_on = f"{waited_for} goes on, see `{shown_by}`"
+    session.going_on = f"the operation goes on, see `{shown_by}`"
     deadline_s = time.monotonic() + timeout_s
     hold_s = 0.0  # the first look shows where it begins
     with Progress() as progress:

@@ -43,8 +43,6 @@ def resolve_vm(session: Session, reference: str) -> str:
 class _Completed(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
     """Text that completes to names that a request finds."""
 
-    kind = ""
-
     def names(self, session: Session) -> Iterable[str]:
         """The names that exist."""
         raise NotImplementedError

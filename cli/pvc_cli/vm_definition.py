@@ -10,7 +10,7 @@ import click
 from pvc_cli.definition_files import confirmed, diff_of, edited, kept_on_failure, read_definition
 from pvc_cli.following import seconds_to_wait, wait_options
 from pvc_cli.metadata_options import metadata_options, metadata_patch
-from pvc_cli.output import emit, say
+from pvc_cli.output import emit
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import facts_table
@@ -92,7 +92,8 @@ def modify(session: Session, vm: str, file: str | None, editor: bool, yes: bool)
     wanted = edited(present, name) if file is None else read_definition(file)
     difference = diff_of(present, wanted, name)
     if not difference:
-        say(f"{name}: the definition is the same")
+        same = {"changed": False, "reason": "the definition is the same"}
+        emit(session.output, same, lambda: f"{name}: {same['reason']}")
         return
     with kept_on_failure(wanted, name, keep=editor):
         click.echo(difference, err=True)

@@ -54,14 +54,19 @@ def program(name: str) -> str:
 
 
 def pvc(
-    arguments: Sequence[str], environment: Mapping[str, str], stdin: str = "", *, together: bool = False
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    together: bool = False,
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the real command. `together`: what it says on standard error stands among its output, as on a terminal."""
+    """Run the real command, in `folder`. `together`: its standard error stands among its output, as on a terminal."""
     return subprocess.run(
         [program("pvc"), *arguments],
-        input=stdin,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # not capture_output: that would keep the two apart
         stderr=subprocess.STDOUT if together else subprocess.PIPE,
         text=True,
         check=False,

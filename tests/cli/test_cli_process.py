@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_wait_and_says_that_the_operation_goes_on(environment: d
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "pvc: interrupted; web1 to be running goes on, see `pvc vm info web1`"
+    assert err.splitlines()[-1] == "pvc: interrupted; the operation goes on, see `pvc vm info web1`"
 
 
 def test_a_terminal_of_80_columns_shows_a_row_per_vm_in_colour(environment: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ from pvc_core.agent import (
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
 from pvc_core.model import Ledger, VmRecord, VmState
-from pvc_core.ports import Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
+from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
 from pvc_core.vm_states import VmEvent
 from pvc_daemon.own_records import OwnRecords
 
@@ -161,7 +161,7 @@ class AgentActions:
         if fresh is None:
             return  # not PVC's (any more): left alone and reported
         if action.stray:
-            if self._node in (fresh.value.node, fresh.value.target):
+            if self._node in (fresh.value.node, fresh.value.target) or not self._is_newest(fresh):
                 return
         elif not self._still_wanted(stored, fresh):
             return
@@ -222,7 +222,17 @@ class AgentActions:
         return fresh
 
     def _still_wanted(self, stored: Stored[VmRecord], fresh: Stored[VmRecord]) -> bool:
+        """Whether the decision still applies; the store says so in a transaction, since a read may be a moment old."""
         same = fresh.value.transition == stored.value.transition and fresh.value.node == self._node
+        if same:
+            same = self._is_newest(fresh)
         if not same:
             log.info("decision_outdated", vm=fresh.value.name, state=fresh.value.state, node=fresh.value.node)
         return same
+
+    def _is_newest(self, fresh: Stored[VmRecord]) -> bool:
+        try:
+            self._store.transaction([Check(fresh.key, fresh.version)])
+        except Conflict:
+            return False
+        return True

@@ -33,7 +33,7 @@ class LeaderLoop:
         self._epoch = epoch
         self._clock = clock
         self._registry = registry
-        self._view = ClusterView(store, clock)
+        self._store = store
         self._placer = Placer(registry, log_failure)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
@@ -47,44 +47,40 @@ class LeaderLoop:
         self._stopping.set()
 
     def _run(self) -> None:
+        """Lead until told to stop: whatever goes wrong, while the epoch is ours nobody else does it."""
         log.info("leading", node=self._node, epoch=self._epoch)
-        try:
-            self._lead()
-        except StoreUnavailable as error:
-            log.warning("leading_without_store", node=self._node, problem=error.problem)
-        finally:
-            self._view.close()
-            log.info("no_longer_leading", node=self._node, epoch=self._epoch)
-
-    def _lead(self) -> None:
-        self._view.start()
-        seen = -1
         while not self._stopping.is_set():
-            seen = self._view.wait_change(seen, LOOK_AGAIN_S)
+            view = ClusterView(self._store, self._clock)
             try:
-                self._decide()
+                view.start()
+                self._lead(view)
             except StoreUnavailable as error:
-                log.info("store_away", node=self._node, problem=error.problem)
+                log.warning("store_away", node=self._node, problem=error.problem)
                 self._stopping.wait(RETRY_S)
             except Exception:
                 log.exception("leader_broke", node=self._node)
                 self._stopping.wait(LOOK_AGAIN_S)
+            finally:
+                view.close()
+        log.info("no_longer_leading", node=self._node, epoch=self._epoch)
 
-    def _decide(self) -> None:
-        snapshot = self._view.snapshot()
-        for action in leader.decide(snapshot, self._placer, self._registry.recovery_policies):
-            if self._stopping.is_set() or not self._carry_out(action):
-                return
+    def _lead(self, view: ClusterView) -> None:
+        seen = -1
+        while not self._stopping.is_set():
+            seen = view.wait_change(seen, LOOK_AGAIN_S)
+            for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
+                if self._stopping.is_set() or not self._carry_out(action, view):
+                    break
 
-    def _carry_out(self, action: LeaderAction) -> bool:
+    def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
         """Write one action; False when the cluster has changed under it, and all is to be decided again."""
-        snapshot = self._view.snapshot()
+        snapshot = view.snapshot()
         try:
             change = leader.change_for(action, snapshot, self._placer, self._clock.utc_iso())
         except (Refused, NoCandidate) as error:
             log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
             return False
-        if change.ops and not self._view.try_commit(guarded(change, self._epoch)):
+        if change.ops and not view.try_commit(guarded(change, self._epoch)):
             self._stopping.wait(RETRY_S)
             return False
         vm = change.vm.name if change.vm else ""

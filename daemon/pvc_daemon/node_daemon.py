@@ -99,6 +99,7 @@ class NodeDaemon:
     def abandon(self) -> None:
         """Let go of what a `start` that failed has opened."""
         self._stopping.set()
+        self._connected.set()
         self._hypervisor.close()
         self._store.close()
 

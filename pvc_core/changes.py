@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -27,17 +28,26 @@ LedgerOf = Mapping[str, Stored[Ledger] | None]
 class Change:
     """A decided change: operations for one transaction, the sentence that says why, and the VM as it will be.
 
-    No operations: everything is as wanted already. `on_conflict`: keys whose conflict means a definite error
-    (a name that is taken) rather than "decide again".
+    No operations: everything is as wanted already; `seen` is what that was concluded from, so that a copy which lags
+    behind does not answer "it is so already" to a command that is needed. `on_conflict`: keys whose conflict means a
+    definite error (a name that is taken) rather than "decide again".
     """
 
     ops: tuple[Op, ...]
     reason: str
     vm: VmRecord | None = None
     on_conflict: Mapping[str, PvcError] = field(default_factory=dict)
+    seen: tuple[Check, ...] = ()
 
 
-NOTHING = Change((), "nothing to do")
+def already(stored: Stored[Any], reason: str, vm: VmRecord | None = None) -> Change:
+    """Nothing has to be done, as long as this record is the newest."""
+    return Change((), reason, vm, seen=(Check(stored.key, stored.version),))
+
+
+def on_same_node(change: Change, snapshot: ClusterSnapshot, node: str) -> Change:
+    """Only while the chosen node's record is as it was seen: a flush that began meanwhile must not miss the VM."""
+    return replace(change, ops=(*change.ops, same_node(snapshot.node(node))))
 
 
 def write_vm(stored: Stored[VmRecord], record: VmRecord) -> Set:
@@ -137,7 +147,7 @@ def of_event(
     """One event of one VM, ledgers included. Raises `Refused` when the VM's state does not allow it."""
     after = advance(stored.value, event, reason, now, target, permanent)
     if after == stored.value:
-        return Change((), f"{after.name} is {after.state} already", after)
+        return already(stored, f"{after.name} is {after.state} already", after)
     return Change((write_vm(stored, after), *ledger_ops(stored.value, after, ledgers)), reason, after)
 
 

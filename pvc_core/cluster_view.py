@@ -112,23 +112,24 @@ class ClusterView:
     def commit(self, decide: Callable[[ClusterSnapshot], Change]) -> Change:
         """Decide on the snapshot and write the decision in one transaction; on a conflict, read and decide again.
 
-        Raises what `decide` raises, the error a change names for a conflict on a certain key, and `Conflict` when
-        the same decision keeps losing.
+        That nothing is to be done is looked up in the same way. Raises what `decide` raises, the error a change names
+        for a conflict on a certain key, and `Conflict` when the same decision keeps losing.
         """
         for attempt in range(COMMIT_ATTEMPTS):
             change = decide(self.snapshot())
-            if not change.ops:
+            ops = change.ops or change.seen
+            if not ops:
                 return change
             try:
-                versions = self._store.transaction(change.ops)
+                versions = self._store.transaction(ops)
             except Conflict as conflict:
                 if conflict.key in change.on_conflict:
                     raise change.on_conflict[conflict.key] from conflict
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
-                self.refresh([op.key for op in change.ops])
+                self.refresh([op.key for op in ops])
                 continue
-            self._absorb_own(change.ops, versions)
+            self._absorb_own(ops, versions)
             return change
         raise AssertionError("unreachable: the last attempt raises")
 

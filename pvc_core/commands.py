@@ -16,7 +16,7 @@ from pvc_core.codec import encode
 from pvc_core.errors import InvalidInput, Refused
 from pvc_core.leader import comes_back
 from pvc_core.model import DrainReport, NodeMode, NodeRecord, Settings
-from pvc_core.ports import Create, Set
+from pvc_core.ports import Check, Create, Set
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_commands import Outcome, VmCommands
 from pvc_core.vm_states import OFF
@@ -38,7 +38,7 @@ class Commands(VmCommands):
             view = snapshot.node(node)
             changed[:] = [view.record.value]
             if view.mode in (NodeMode.FLUSHING, NodeMode.FLUSHED):
-                return Change((), f"{node} is {view.mode} already")
+                return changes.already(view.record, f"{node} is {view.mode} already")
             if not view.is_alive:
                 raise Refused(node, f"its daemon is {view.liveness}; only a node whose daemon runs can be flushed")
             moving = [vm for vm in snapshot.vms_by_node.get(node, ()) if vm.value.state not in OFF]
@@ -54,7 +54,7 @@ class Commands(VmCommands):
             view = snapshot.node(node)
             changed[:] = [view.record.value]
             if view.mode in (NodeMode.READY, NodeMode.UNFLUSHING):
-                return Change((), f"{node} is {view.mode} already")
+                return changes.already(view.record, f"{node} is {view.mode} already")
             if not view.is_alive:
                 raise Refused(node, f"its daemon is {view.liveness}; start it first")
             returning = sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node))
@@ -89,7 +89,8 @@ class Commands(VmCommands):
                 raise snapshot.broken[layout.SETTINGS]
             wanted = _checked_settings(snapshot.settings, patch)
             if wanted == snapshot.settings:
-                return Change((), "the settings are the same")
+                seen = (Check(layout.SETTINGS, snapshot.settings_version),) if snapshot.settings_version >= 0 else ()
+                return Change((), "the settings are the same", seen=seen)
             data = encode(wanted)
             if snapshot.settings_version < 0:
                 return Change((Create(layout.SETTINGS, data),), "settings changed")

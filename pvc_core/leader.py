@@ -18,6 +18,7 @@ from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored
 from pvc_core.errors import PluginError, Refused
+from pvc_core.leader_actions import CancelMove, FinishDrain, HoldVm, LeaderAction, LeaveVm, MoveVm, StartVm, VmAction
 from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_calls import ask
@@ -26,66 +27,9 @@ from pvc_core.ports import Check, Op, Set
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF, VmEvent
 
+__all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back", "decide", "drain_of"]
+
 EMPTY_DRAIN = DrainReport()
-
-
-@dataclass(frozen=True)
-class MoveVm:
-    """Migrate a VM for the drain or return of `node`."""
-
-    node: str
-    uuid: str
-    target: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class StartVm:
-    """Start a VM that belongs to `node`, there; or abort its shutdown."""
-
-    node: str
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class HoldVm:
-    """Shut a VM down and remember that it starts again when `node` is ready."""
-
-    node: str
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class CancelMove:
-    """Break off a migration away from `node`, whose flush was cancelled."""
-
-    node: str
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LeaveVm:
-    """Note in the report of `node` that a VM could not be helped."""
-
-    node: str
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class FinishDrain:
-    """`node` has reached `mode`."""
-
-    node: str
-    mode: NodeMode
-    reason: str
-
-
-VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
-LeaderAction = VmAction | FinishDrain
 
 
 @dataclass
@@ -176,12 +120,19 @@ def _flush(
 
 
 def _left_to_drain(node: NodeView, snapshot: ClusterSnapshot) -> bool:
-    """Whether a VM runs here still, migrates to here, or stands in the ledger and has not been seen here yet."""
-    stayed = drain_of(node).stayed
+    """Whether a VM runs here still, migrates to here, or stands in the ledger and has not been seen here yet.
+
+    Ledgers and VMs are watched apart, so that one may be newer than the other.
+    """
+    stayed, seen = drain_of(node).stayed, set[str]()
     for vm in (stored.value for stored in snapshot.vms.values()):
-        if vm.target == node.name or (vm.node == node.name and vm.state not in OFF and vm.uuid not in stayed):
+        if vm.target == node.name:
             return True
-    return any(uuid not in snapshot.vms and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms)
+        if vm.node == node.name:
+            seen.add(vm.uuid)
+            if vm.state not in OFF and vm.uuid not in stayed:
+                return True
+    return any(uuid not in seen and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms)
 
 
 def _places_elsewhere(
@@ -324,7 +275,7 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     if node is None:
         raise Refused(action.node, "it is gone")
     if isinstance(action, FinishDrain):
-        return _finish(action, node, snapshot, now)
+        return _finish(action, node, snapshot, placer, now)
     if action.uuid not in snapshot.vms:
         raise Refused(action.uuid, "it is gone")
     record = snapshot.vms[action.uuid].value
@@ -366,22 +317,24 @@ def _still_makes_sense(action: VmAction, node: NodeView, record: VmRecord) -> bo
             return flushing or unflushing
 
 
-def _finish(action: FinishDrain, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
-    """A flush ends only if no VM has come, or been started, since: ledger and VMs are as they were seen."""
-    if node.mode is not (NodeMode.FLUSHING if action.mode is NodeMode.FLUSHED else NodeMode.UNFLUSHING):
-        raise Refused(node.name, f"it is {node.mode} now")
-    if action.mode is NodeMode.FLUSHED and _left_to_drain(node, snapshot):
-        raise Refused(node.name, "there is a VM to move again")
+def _finish(action: FinishDrain, node: NodeView, snapshot: ClusterSnapshot, placer: Placer, now: str) -> Change:
+    """A drain ends only if no VM has come, gone or been started since: ledger and VMs are as they were seen."""
     drain = msgspec.structs.replace(drain_of(node), finished_at=now)
     record = msgspec.structs.replace(
         node.record.value, mode=action.mode, drain=drain, reason=action.reason, changed_at=now
     )
     ops: list[Op] = [changes.write_node(node.record, record)]
     if action.mode is NodeMode.FLUSHED:
+        is_over = node.mode is NodeMode.FLUSHING and not _left_to_drain(node, snapshot)
         if not changes.unreadable_ledger(snapshot, node.name):
             ops.append(changes.same_ledger(node))
-        ops += [Check(vm.key, vm.version) for vm in snapshot.vms_by_node.get(node.name, ())]
-    return Change(tuple(ops), action.reason)
+        concerned = snapshot.vms_by_node.get(node.name, ())
+    else:
+        is_over = node.mode is NodeMode.UNFLUSHING and _unflush(node, snapshot, placer, _Slots.of(snapshot)) == [action]
+        concerned = tuple(vm for vm in snapshot.vms.values() if belongs_to(vm.value, node.name))
+    if not is_over:
+        raise Refused(node.name, f"it is {node.mode}, and there is something left to do")
+    return Change((*ops, *(Check(vm.key, vm.version) for vm in concerned)), action.reason)
 
 
 def _ask_again(uuid: str, target: str, snapshot: ClusterSnapshot, placer: Placer) -> None:

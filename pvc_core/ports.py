@@ -121,7 +121,7 @@ class ClusterStore(Protocol):
         """
 
     def rename(self, source: str, destination: str, also: Sequence[Op] = ()) -> None:
-        """Replace `source` and everything below it by `destination` with the same data, and do `also`, in one transaction.
+        """Replace `source` and all below it by `destination` with the same data, and do `also`, in one transaction.
 
         Raises `Conflict` when the source is missing, the destination exists, or anything below the source changed
         meanwhile (also a child added), `TooLarge` with the size when the subtree does not fit one transaction,
@@ -231,7 +231,7 @@ class Hypervisor(Protocol):
         """All active domains, also those PVC does not know, with statistics, in one bulk call."""
 
     def create(self, xml: str) -> None:
-        """Start a domain from its XML. Raises `HypervisorError`; also when a domain with that UUID is active already."""
+        """Start a domain from its XML. Raises `HypervisorError`, also when one with that UUID is active already."""
 
     def shutdown(self, uuid: str) -> None:
         """Ask the guest to power off (ACPI); returns at once. No error when the domain is gone."""

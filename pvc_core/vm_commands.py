@@ -95,7 +95,7 @@ class VmCommands:
                 record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
             )
             change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken)
-            return self._on_same_node(change, snapshot, decision.node)
+            return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return Outcome(change.reason, True, vm=change.vm, decision=chosen[0])
@@ -134,7 +134,7 @@ class VmCommands:
             self._ask_validators(snapshot, domain, after.metadata, before)
             text = with_identity(xml, before.uuid, before.name).encode()
             if text == old.data and after == before:
-                return Change((), "the definition is the same", before)
+                return changes.already(stored, "the definition is the same", before)
             if after.memory_mib > before.memory_mib:
                 self._refuse_growth(after, snapshot)
             return Change(
@@ -145,7 +145,7 @@ class VmCommands:
                 ),
                 "the definition is replaced" + ("" if before.state in OFF else "; it takes effect at the next start"),
                 after,
-                {old.key: Refused(before.name, "its definition was changed by somebody else at the same time")},
+                _overtaken(before.name, old),
             )
 
         return self._outcome(self._view.commit(decide))
@@ -166,7 +166,7 @@ class VmCommands:
                 raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
             ledgers = changes.ledgers_of(snapshot, stored.value.node)
             change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
-            return replace(change, on_conflict=self._identity_conflicts(stored.value.name, name_entry, definition))
+            return replace(change, on_conflict=_overtaken(stored.value.name, name_entry, definition))
 
         return self._outcome(self._view.commit(decide))
 
@@ -180,7 +180,7 @@ class VmCommands:
             stored = snapshot.vm(vm)
             before = stored.value
             if before.name == new_name:
-                return Change((), f"its name is {new_name} already", before)
+                return changes.already(stored, f"its name is {new_name} already", before)
             if new_name in snapshot.uuid_by_name:
                 raise AlreadyExists("VM", new_name)
             if before.state not in OFF:
@@ -197,10 +197,7 @@ class VmCommands:
                 ),
                 reason,
                 after,
-                {
-                    new_key: AlreadyExists("VM", new_name),
-                    **self._identity_conflicts(before.name, name_entry, definition),
-                },
+                {new_key: AlreadyExists("VM", new_name), **_overtaken(before.name, name_entry, definition)},
             )
 
         return self._outcome(self._view.commit(decide))
@@ -214,7 +211,7 @@ class VmCommands:
             before = stored.value
             metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
             if metadata == before.metadata:
-                return Change((), "the metadata is the same", before)
+                return changes.already(stored, "the metadata is the same", before)
             self._ask_validators(snapshot, domain, metadata, before)
             after = msgspec.structs.replace(before, metadata=metadata)
             limit = metadata.node_limit
@@ -241,7 +238,7 @@ class VmCommands:
             reason = f"start requested; {decision.reason}"
             ledgers = changes.ledgers_of(snapshot, record.node, decision.node)
             change = changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers)
-            return self._on_same_node(change, snapshot, decision.node)
+            return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return self._outcome(change, chosen[0] if chosen else None)
@@ -303,13 +300,15 @@ class VmCommands:
             record = stored.value
             is_there = bool(target) and record.node == target and record.state is not VmState.MIGRATING
             if is_there and (not permanent or record.home == target):
-                return Change((), f"is on {target} already", record)
+                return changes.already(stored, f"is on {target} already", record)
             if is_there:
                 after = msgspec.structs.replace(record, home=target)
                 return Change((changes.write_vm(stored, after),), f"{target}, where it is, is its home now", after)
             relocates = permanent and record.state in OFF
             event = VmEvent.RELOCATE if relocates else VmEvent.MIGRATE
             self._refuse(stored.value, event)
+            if changes.unreadable_ledger(snapshot, record.node):
+                raise BrokenRecord(layout.ledger(record.node), "on arrival it would have to be changed")
             decision = self._placer.place(
                 PlacementRequest.for_vm(record, exclude=frozenset({record.node})), snapshot, only=target
             )
@@ -326,7 +325,7 @@ class VmCommands:
                 target=decision.node,
                 permanent=permanent,
             )
-            return self._on_same_node(change, snapshot, decision.node)
+            return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
         return self._outcome(change, chosen[0] if chosen else None)
@@ -341,11 +340,6 @@ class VmCommands:
     def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot, fields: Collection[str] = FIELDS) -> VmMetadata:
         registry = self._registry
         return check_metadata(metadata, snapshot.nodes, registry.selectors, registry.recovery_policies, fields)
-
-    @staticmethod
-    def _on_same_node(change: Change, snapshot: ClusterSnapshot, node: str) -> Change:
-        """Only while the chosen node's record is as it was seen: a flush that began meanwhile must not miss the VM."""
-        return replace(change, ops=(*change.ops, changes.same_node(snapshot.node(node))))
 
     def _ask_validators(
         self, snapshot: ClusterSnapshot, domain: DomainDefinition, metadata: VmMetadata, previous: VmRecord | None
@@ -396,13 +390,11 @@ class VmCommands:
         return found[keys[0]], found[keys[1]]
 
     @staticmethod
-    def _identity_conflicts(name: str, name_entry: Entry, definition: Entry) -> dict[str, PvcError]:
-        """What it means when these were changed after they were read."""
-        return {
-            name_entry.key: Refused(name, "it was renamed by somebody else at the same time"),
-            definition.key: Refused(name, "its definition was changed by somebody else at the same time"),
-        }
-
-    @staticmethod
     def _outcome(change: Change, decision: Decision | None = None) -> Outcome:
         return Outcome(change.reason, bool(change.ops), vm=change.vm, decision=decision)
+
+
+def _overtaken(vm: str, *read_before: Entry) -> dict[str, PvcError]:
+    """What it means when one of these was changed after it was read."""
+    refused = Refused(vm, "its name or definition was changed by somebody else at the same time")
+    return {entry.key: refused for entry in read_before}

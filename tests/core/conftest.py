@@ -3,32 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import played_cluster
 import pytest
+from played_cluster import Play, PlayedCluster
+from stored_cluster import ANY, UUID, Misfits, StoredCluster, Xml
 
-from pvc_core import changes, layout, leader
-from pvc_core.changes import Change
-from pvc_core.cluster_view import ClusterView
-from pvc_core.codec import Stored, decode, encode
-from pvc_core.commands import Commands
-from pvc_core.errors import Conflict, NoCandidate, Refused
-from pvc_core.leader import LeaderAction
-from pvc_core.model import DomainReport, Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord, VmState
-from pvc_core.placement import Placer
-from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, Set
 from pvc_core.registry import Registry
-from pvc_core.snapshot import ClusterSnapshot, NodeView
-from pvc_core.system_clock import SystemClock
-from pvc_core.testing.builders import WITH_A_DOMAIN, a_snapshot
-from pvc_core.testing.manual_clock import ManualClock
-from pvc_core.vm_states import OFF, VmEvent
-from pvc_plugins.stores.embedded import SqliteStore
-
-S, E = VmState, VmEvent
+from pvc_core.vm_states import VmEvent
 
 
 @pytest.fixture(scope="session")
@@ -37,425 +22,22 @@ def registry() -> Registry:
     return Registry.load(disabled_env="")
 
 
-def xml(name: str = "web1", memory_mib: int = 512, vcpus: int = 1, uuid: str = "") -> str:
-    """The smallest definition that is one."""
-    identity = f"<uuid>{uuid}</uuid>" if uuid else ""
-    return f"<domain><name>{name}</name>{identity}<memory unit='MiB'>{memory_mib}</memory><vcpu>{vcpus}</vcpu></domain>"
-
-
-@pytest.fixture(name="xml")
-def xml_fixture() -> Callable[..., str]:
+@pytest.fixture
+def xml() -> Xml:
     """Writes definitions."""
-    return xml
-
-
-# ----------------------------------------------------------------------------------------- what always holds
-
-
-def misfits(snapshot: ClusterSnapshot) -> list[str]:
-    """What is wrong with the cluster as it stands: ledgers that do not equal the records, nodes that are too full."""
-    found = []
-    for name, node in snapshot.nodes.items():
-        reserved: dict[str, Any] = {}
-        for vm in (stored.value for stored in snapshot.vms.values()):
-            if name in (vm.node, vm.target):
-                reserved[vm.uuid] = changes.reservation_of(vm, incoming=vm.node != name)
-        if node.reserved.vms != reserved:
-            found.append(f"the ledger of {name} holds {node.reserved.vms}, the records say {reserved}")
-        if node.report is not None:
-            room_mib = node.report.value.memory_total_mib - snapshot.settings.memory_reserve_mib
-            if node.reserved.memory_mib > room_mib:
-                found.append(f"{name} has {room_mib} MiB for VMs, {node.reserved.memory_mib} are reserved")
-    return found
-
-
-@pytest.fixture(name="misfits")
-def misfits_fixture() -> Callable[[ClusterSnapshot], list[str]]:
-    """Looks for what must never be."""
-    return misfits
-
-
-# ------------------------------------------------------------------------------------- a cluster played in memory
-
-
-class PlayedCluster:
-    """Records in memory; commands, a leader and agents that act on them in turns, one transaction at a time.
-
-    It is the store and the view of the real `Commands`. Its agents do at once what they are asked to, but for
-    the VMs (by name) in `stubborn` (never power off), `immovable` (migrations fail) and `unstartable`.
-    """
-
-    def __init__(
-        self,
-        registry: Registry,
-        nodes: Iterable[NodeView] = (),
-        vms: Iterable[VmRecord] = (),
-        settings: Settings | None = None,
-        entries: dict[str, Entry] | None = None,
-    ) -> None:
-        self.registry = registry
-        self.clock = ManualClock()
-        self.entries = dict(entries) if entries is not None else _entries_of(a_snapshot(nodes, vms, settings))
-        self.placer = Placer(registry)
-        self.commands = Commands(self, self, registry, self.clock)  # type: ignore[arg-type]
-        self.stubborn: set[str] = set()
-        self.immovable: set[str] = set()
-        self.unstartable: set[str] = set()
-        self.reports_lag = False
-        self.counts_slots = True
-        self.lag: Callable[[], int] | None = None
-        self.log: list[LeaderAction] = []
-        self.history: list[dict[str, Entry]] = []
-        self.after_transaction: Callable[[], None] = lambda: None
-
-    # ------------------------------------------------------------------------------- as a store and a view
-
-    def get(self, key: str) -> Entry | None:
-        return self.entries.get(key)
-
-    def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return {key: self.entries[key] for key in keys if key in self.entries}
-
-    def transaction(self, ops: Sequence[Op]) -> tuple[int, ...]:
-        after = dict(self.entries)
-        versions = []
-        for op in ops:
-            current = after.get(op.key)
-            if isinstance(op, Create):
-                if current is not None:
-                    raise Conflict(op.key, "exists")
-                after[op.key] = Entry(op.key, op.data, 0)
-            elif current is None or current.version != op.version:
-                raise Conflict(op.key)
-            elif isinstance(op, Set):
-                after[op.key] = Entry(op.key, op.data, op.version + 1)
-            elif isinstance(op, Delete):
-                del after[op.key]
-            versions.append(after[op.key].version if op.key in after else -1)
-        self._check_limits(after)
-        self.entries = after
-        self.history.append(dict(after))
-        self.check()
-        self.after_transaction()
-        return tuple(versions)
-
-    def commit(self, decide: Callable[[ClusterSnapshot], Change]) -> Change:
-        """As the view does: on what is seen first, and after a conflict on what is there."""
-        for seen in (self.seen(), self.entries):
-            change = decide(self.snapshot(seen))
-            try:
-                if change.ops:
-                    self.transaction(change.ops)
-                return change
-            except Conflict as conflict:
-                if self.lag is None:
-                    raise AssertionError("nobody was faster, and yet there is a conflict") from conflict
-                if conflict.key in change.on_conflict:
-                    raise change.on_conflict[conflict.key] from conflict
-        raise AssertionError("a conflict on fresh data, with nobody else around")
-
-    def seen(self) -> dict[str, Entry]:
-        """What a watched copy may hold: each kind of record is up to `lag` transactions old."""
-        if self.lag is None or not self.history:
-            return self.entries
-        seen = dict(self.entries)
-        for parent in (layout.NODES, layout.VMS, layout.LEDGERS):
-            old = self.history[max(0, len(self.history) - 1 - self.lag())]
-            seen = {key: entry for key, entry in seen.items() if not key.startswith(f"{parent}/")}
-            seen |= {key: entry for key, entry in old.items() if key.startswith(f"{parent}/")}
-        return seen
-
-    def snapshot(self, entries: Mapping[str, Entry] | None = None) -> ClusterSnapshot:
-        entries = self.entries if entries is None else entries
-
-        def all_of(parent: str, kind: type[Any]) -> dict[str, Stored[Any]]:
-            found = [entry for key, entry in entries.items() if key.startswith(f"{parent}/")]
-            return {layout.name_in(entry.key): decode(entry, kind) for entry in found}
-
-        ledgers, reports = all_of(layout.LEDGERS, Ledger), all_of(layout.REPORTS, NodeReport)
-        members, settings = all_of(layout.MEMBERS, Member), entries[layout.SETTINGS]
-        return ClusterSnapshot(
-            nodes={
-                name: NodeView(record, ledgers.get(name), reports.get(name), members.get(name))
-                for name, record in sorted(all_of(layout.NODES, NodeRecord).items())
-            },
-            vms=all_of(layout.VMS, VmRecord),
-            settings=decode(settings, Settings).value,
-            settings_version=settings.version,
-        )
-
-    # ---------------------------------------------------------------------------------------- looking at it
-
-    def vm(self, name: str) -> VmRecord:
-        return self.snapshot().vm(name).value
-
-    def node(self, name: str) -> NodeRecord:
-        return self.snapshot().node(name).record.value
-
-    def on(self, node: str) -> list[str]:
-        """The names of the VMs of a node."""
-        return [vm.value.name for vm in self.snapshot().vms_by_node.get(node, ())]
-
-    def state(self) -> dict[str, tuple[str, str, bool]]:
-        """State, node and held of every VM by name, and the mode of every node."""
-        snapshot = self.snapshot()
-        vms = {vm.value.name: (vm.value.state.value, vm.value.node, vm.value.held) for vm in snapshot.vms.values()}
-        return {**vms, **{name: (node.mode.value, "", False) for name, node in snapshot.nodes.items()}}
-
-    def done(self, *kinds: type[LeaderAction]) -> list[LeaderAction]:
-        """What the leader did, of these kinds."""
-        return [action for action in self.log if isinstance(action, kinds)]
-
-    def check(self) -> None:
-        snapshot = self.snapshot()
-        assert misfits(snapshot) == []
-        for node in snapshot.nodes.values():
-            if node.mode is NodeMode.FLUSHED and node.record.value.drain is not None:
-                assert _running_unnoticed(node, snapshot) == []
-        if not self.counts_slots:
-            return
-        migrating = [vm.value for vm in snapshot.vms.values() if vm.value.state is S.MIGRATING]
-        for name in snapshot.nodes:
-            assert sum(vm.node == name for vm in migrating) <= snapshot.settings.max_parallel_migrations
-            assert sum(vm.target == name for vm in migrating) <= snapshot.settings.max_parallel_migrations
-
-    def _check_limits(self, after: dict[str, Entry]) -> None:
-        """Wherever a VM is sent that it was not before lies within its limit."""
-        for key, entry in after.items():
-            if key.startswith(f"{layout.VMS}/") and entry is not self.entries.get(key):
-                new = decode(entry, VmRecord).value
-                old = decode(self.entries[key], VmRecord).value if key in self.entries else None
-                known = {old.node, old.target} if old else set()
-                for node in {new.node, new.target} - known - {""}:
-                    assert node in (new.metadata.node_limit or (node,)), f"{new.name} is sent to {node}"
-
-    # --------------------------------------------------------------------------------------------- playing
-
-    def happens(self, name: str, event: VmEvent) -> None:
-        """An agent records an event."""
-        snapshot = self.snapshot()
-        stored = snapshot.vm(name)
-        ledgers = changes.ledgers_of(snapshot, stored.value.node, stored.value.target)
-        self.transaction(changes.of_event(stored, event, f"{event}", self.clock.utc_iso(), ledgers).ops)
-
-    def next_event(self, vm: VmRecord) -> VmEvent | None:
-        """What the agent of this VM finds out next, if it is not waiting for anything."""
-        match vm.state:
-            case S.STARTING:
-                return E.GAVE_UP if vm.name in self.unstartable else E.STARTED
-            case S.SHUTTING_DOWN | S.RESTARTING:
-                return None if vm.name in self.stubborn and not vm.forced else E.ENDED
-            case S.MIGRATING if vm.cancelling:
-                return E.MIGRATION_CANCELLED
-            case S.MIGRATING:
-                return E.MIGRATION_FAILED if vm.name in self.immovable else E.ARRIVED
-        return None
-
-    def agents_act(self, at_most: int | None = None) -> int:
-        """Each agent finishes what it is at, in the order of the VMs' names; how many did."""
-        count = 0
-        for name in sorted(stored.value.name for stored in self.snapshot().vms.values()):
-            event = self.next_event(self.vm(name))
-            if event is not None and (at_most is None or count < at_most):
-                self.happens(name, event)
-                count += 1
-        return count
-
-    def nodes_report(self) -> None:
-        """Every node reports what runs on it now; all guests are busy, and the load average knows it already."""
-        snapshot = self.snapshot()
-        for name, node in snapshot.nodes.items():
-            if node.report is None:
-                continue
-            here = [vm.value for vm in snapshot.vms_by_node.get(name, ()) if vm.value.state in WITH_A_DOMAIN]
-            total_mib = node.report.value.memory_total_mib
-            report = msgspec.structs.replace(
-                node.report.value,
-                domains={
-                    vm.uuid: DomainReport(state="running", memory_mib=vm.memory_mib, vcpus=vm.vcpus) for vm in here
-                },
-                memory_available_mib=total_mib - sum(vm.memory_mib for vm in here),
-                load_1m=float(sum(vm.vcpus for vm in here)),
-            )
-            self.entries[node.report.key] = Entry(node.report.key, encode(report), node.report.version + 1)
-
-    def decisions(self) -> tuple[LeaderAction, ...]:
-        """What the leader would do now."""
-        return leader.decide(self.snapshot(self.seen()), self.placer, self.registry.recovery_policies)
-
-    def leader_acts(self) -> int:
-        """One round of the leader; how many actions it has written."""
-        count = 0
-        for action in self.decisions():
-            try:
-                change = leader.change_for(action, self.snapshot(self.seen()), self.placer, self.clock.utc_iso())
-                if change.ops:
-                    self.transaction(change.ops)
-            except (Refused, NoCandidate):
-                break
-            except Conflict as conflict:
-                if self.lag is None:
-                    raise AssertionError("nobody was faster, and yet there is a conflict") from conflict
-                break
-            self.log.append(action)
-            count += 1
-        return count
-
-    def plays(self, rounds: int = 200, agents_at_most: int | None = None) -> None:
-        """Leader and agents in turns until neither has anything to do."""
-        for _ in range(rounds):
-            led = self.leader_acts()
-            acted = self.agents_act(agents_at_most)
-            if not self.reports_lag:
-                self.nodes_report()
-            if not (led or acted):
-                return
-        raise AssertionError(f"it never comes to rest; the last actions: {self.log[-4:]}")
-
-    def again_from(self, entries: dict[str, Entry]) -> PlayedCluster:
-        """The same cluster, guests and all, with another leader that knows only what was in the store then."""
-        other = PlayedCluster(self.registry, entries=entries)
-        other.stubborn, other.immovable, other.unstartable = self.stubborn, self.immovable, self.unstartable
-        return other
-
-
-def _running_unnoticed(node: NodeView, snapshot: ClusterSnapshot) -> list[str]:
-    """VMs that run on a flushed node, or come to it, without its report saying so."""
-    vms = [vm.value for vm in snapshot.vms.values() if node.name in (vm.value.node, vm.value.target)]
-    return [vm.name for vm in vms if vm.state not in OFF and vm.uuid not in leader.drain_of(node).stayed]
-
-
-def _entries_of(snapshot: ClusterSnapshot) -> dict[str, Entry]:
-    stored: list[Stored[Any]] = list(snapshot.vms.values())
-    for node in snapshot.nodes.values():
-        stored += [part for part in (node.record, node.ledger, node.report, node.member) if part]
-    entries = {part.key: Entry(part.key, encode(part.value), 0) for part in stored}
-    for vm in (record.value for record in snapshot.vms.values()):
-        entries[layout.definition(vm.uuid)] = Entry(layout.definition(vm.uuid), xml(vm.name).encode(), 0)
-        entries[layout.vm_name(vm.name)] = Entry(layout.vm_name(vm.name), vm.uuid.encode(), 0)
-    entries[layout.SETTINGS] = Entry(layout.SETTINGS, encode(snapshot.settings), 0)
-    return entries
+    return played_cluster.xml
 
 
 @pytest.fixture
-def play(registry: Registry) -> Callable[..., PlayedCluster]:
+def misfits() -> Misfits:
+    """Looks for what must never be."""
+    return played_cluster.misfits
+
+
+@pytest.fixture
+def play(registry: Registry) -> Play:
     """Builds a cluster from nodes and VMs, as `a_snapshot` does, and plays it."""
     return lambda nodes, vms=(), settings=None: PlayedCluster(registry, nodes, vms, settings)
-
-
-# -------------------------------------------------------------------------------------- a cluster on a real store
-
-
-class StoredCluster:
-    """A store in a file, with nodes that are only records, a view and the commands on it."""
-
-    def __init__(self, folder: Path, registry: Registry) -> None:
-        self.url = f"sqlite://{folder}/store.db?synchronous=normal"
-        self.registry = registry
-        self._opened: list[ClusterStore] = []
-        self._views: list[ClusterView] = []
-        self.store = self.new_store()
-        self.store.ensure(layout.DIRECTORIES)
-        self._view: ClusterView | None = None
-
-    def new_store(self) -> SqliteStore:
-        """Another session."""
-        store = SqliteStore(self.url)
-        store.start()
-        self._opened.append(store)
-        return store
-
-    def new_view(self, store: ClusterStore | None = None, clock: Clock | None = None) -> ClusterView:
-        """Another watched copy."""
-        view = ClusterView(store or self.new_store(), clock or SystemClock())
-        view.start()
-        self._views.append(view)
-        return view
-
-    def new_commands(self, store: ClusterStore | None = None) -> Commands:
-        """Another process's commands."""
-        store = store or self.new_store()
-        return Commands(self.new_view(store), store, self.registry, ManualClock())
-
-    @property
-    def view(self) -> ClusterView:
-        """A watched copy, made when it is first looked at: of what was put before, no watch is still to tell."""
-        if self._view is None:
-            self._view = self.new_view(self.store)
-        return self._view
-
-    @property
-    def commands(self) -> Commands:
-        """The commands on that copy."""
-        return Commands(self.view, self.store, self.registry, ManualClock())
-
-    def close(self) -> None:
-        for view in self._views:
-            view.close()
-        for store in self._opened:
-            store.close()
-
-    # -------------------------------------------------------------------------------------- what is in it
-
-    def put(self, key: str, value: msgspec.Struct | bytes) -> None:
-        """Write a value whatever its version, as somebody else would."""
-        data = value if isinstance(value, bytes) else encode(value)
-        current = self.store.get(key)
-        self.store.transaction([Set(key, data, current.version) if current else Create(key, data)])
-        if self._view is not None:
-            self.settle()
-
-    def add_nodes(self, *names: str, memory_mib: int = 4096, alive: bool = True, **record: Any) -> None:
-        """Register nodes as their daemons would."""
-        for name in names:
-            self.put(layout.node(name), NodeRecord(name=name, **record))
-            report = NodeReport(
-                node=name, memory_total_mib=memory_mib, memory_available_mib=memory_mib, cores=8, load_1m=0.0
-            )
-            self.put(layout.report(name), report)
-            if alive:
-                self.put(layout.member(name), Member(node=name, session="s", version="test"))
-
-    def set_mode(self, name: str, mode: NodeMode | str) -> None:
-        """The leader's word on a node."""
-        record = self.snapshot().node(name).record.value
-        self.put(layout.node(name), msgspec.structs.replace(record, mode=NodeMode(mode)))
-
-    def happens(self, vm: str, *events: VmEvent) -> VmRecord:
-        """An agent finds something out."""
-        for event in events:
-
-            def decide(snapshot: ClusterSnapshot, event: VmEvent = event) -> Change:
-                stored = snapshot.vm(vm)
-                ledgers = changes.ledgers_of(snapshot, stored.value.node, stored.value.target)
-                return changes.of_event(stored, event, f"{event}", "", ledgers)
-
-            self.view.commit(decide)
-        return self.snapshot().vm(vm).value
-
-    def snapshot(self) -> ClusterSnapshot:
-        """What is in the store now, read afresh."""
-        return self.view.snapshot()
-
-    def settle(self) -> None:
-        """Let the view catch up with what was written past it."""
-        keys = [key for key in self.content() if key.rpartition("/")[0] != "" or key == layout.SETTINGS]
-        self.view.refresh(keys)
-
-    def content(self) -> dict[str, tuple[bytes, int]]:
-        """Everything that is in the store: values and versions by key."""
-        found: dict[str, tuple[bytes, int]] = {}
-
-        def walk(parent: str) -> None:
-            for name in self.store.children(parent):
-                key = f"{parent.rstrip('/')}/{name}"
-                entry = self.store.get(key)
-                if entry is not None:
-                    found[key] = (entry.data, entry.version)
-                walk(key)
-
-        walk("/")
-        return found
 
 
 @pytest.fixture
@@ -464,3 +46,25 @@ def cluster(tmp_path: Path, registry: Registry) -> Iterator[StoredCluster]:
     stored = StoredCluster(tmp_path, registry)
     yield stored
     stored.close()
+
+
+@pytest.fixture
+def three(cluster: Any) -> Any:
+    """A cluster of three equal, empty nodes."""
+    cluster.add_nodes("hv1", "hv2", "hv3")
+    return cluster
+
+
+@pytest.fixture
+def running(three: Any, xml: Xml) -> Any:
+    """The same with web1 running on hv1, its home."""
+    three.commands.define(xml("web1", uuid=UUID), ANY, target="hv1", start=True)
+    three.happens("web1", VmEvent.STARTED)
+    return three
+
+
+@pytest.fixture
+def stopped(three: Any, xml: Xml) -> Any:
+    """The same with web1 stopped on hv1, its home."""
+    three.commands.define(xml("web1", uuid=UUID), ANY, target="hv1")
+    return three

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import libvirt
@@ -71,9 +74,12 @@ class LibvirtTestbed:
         assert result.returncode == 0, result.output
 
     def power_off_guest(self, node: str, uuid: str) -> None:
-        connection = libvirt.open(self.lab.nodes[node].outside_libvirt_uri)
-        connection.lookupByUUIDString(uuid).shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        connection.close()
+        with self._domain(node, uuid) as domain:
+            domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def pause_guest(self, node: str, uuid: str) -> None:
+        with self._domain(node, uuid) as domain:
+            domain.suspend()
 
     def take_away(self, node: str) -> None:
         self.lab.nodes[node].kill_libvirtd()
@@ -91,6 +97,15 @@ class LibvirtTestbed:
             connection = libvirt.open(host.outside_libvirt_uri)
             for domain in connection.listAllDomains():
                 domain.destroy()
+            connection.close()
+
+    @contextmanager
+    def _domain(self, node: str, uuid: str) -> Iterator[Any]:
+        """Straight from libvirt, around the driver."""
+        connection = libvirt.open(self.lab.nodes[node].outside_libvirt_uri)
+        try:
+            yield connection.lookupByUUIDString(uuid)
+        finally:
             connection.close()
 
     def _console(self, uuid: str) -> Path:

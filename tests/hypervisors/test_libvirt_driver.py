@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pvc_core.errors import HypervisorError, InvalidInput
-from pvc_core.ports import DomainEventKind
+from pvc_core.ports import DomainEventKind, DomainState
+from pvc_core.testing.hypervisor_harness import Guest
 from pvc_core.testing.hypervisor_suite import Bench
 
 if TYPE_CHECKING:
     from libvirt_testbed import LibvirtTestbed
 
     from pvc_lab.lab import Lab
+    from pvc_plugins.hypervisors.libvirt_driver.migration import OutgoingMigration
 
 pytestmark = pytest.mark.libvirt
 
@@ -126,6 +128,48 @@ def test_a_copy_that_does_not_arrive_is_no_crash(slow: Bench, testbed: LibvirtTe
     slow.there.create(other.xml)
     arriving.wait_for(other.uuid, DomainEventKind.STARTED)
     assert DomainEventKind.CRASHED not in arriving.kinds_of(guest.uuid)
+
+
+def unfinished(testbed: LibvirtTestbed, guest: Guest) -> OutgoingMigration:
+    """A migration that has come to the switch-over; the guest's copy on the target makes its next step fail."""
+    from pvc_plugins.hypervisors.libvirt_driver.migration import MigrationRequest, OutgoingMigration
+
+    nodes = testbed.lab.nodes
+    request = MigrationRequest(
+        uuid=guest.uuid,
+        source_uri=nodes["hv1"].outside_libvirt_uri,
+        target_uri=nodes["hv2"].libvirt_uri,
+        data_uri="",
+        bandwidth_mib_s=0,
+        max_downtime_ms=300,
+        timeout_s=testbed.deadline_s,
+    )
+    migration = OutgoingMigration(request, lambda _progress: None)
+    migration.note_switch_over()
+    return migration
+
+
+def test_a_copy_that_the_target_has_started_without_telling_is_ended(bench: Bench, testbed: LibvirtTestbed) -> None:
+    guest = bench.defined()
+    bench.here.create(guest.xml)
+    bench.there.create(guest.xml)
+    with pytest.raises(HypervisorError) as caught:
+        unfinished(testbed, guest).run()
+    assert not caught.value.connection_lost
+    assert [domain.state for domain in bench.here.domains()] == [DomainState.RUNNING]
+    assert bench.there.domains() == ()
+
+
+def test_a_paused_rest_of_a_guest_that_runs_on_the_target_is_cleared_away(
+    bench: Bench, testbed: LibvirtTestbed
+) -> None:
+    guest = bench.defined()
+    bench.here.create(guest.xml)
+    testbed.pause_guest("hv1", guest.uuid)
+    bench.there.create(guest.xml)
+    unfinished(testbed, guest).run()
+    assert bench.here.domains() == ()
+    assert [domain.state for domain in bench.there.domains()] == [DomainState.RUNNING]
 
 
 def test_a_share_of_the_host_may_be_all_that_counts(testbed: LibvirtTestbed) -> None:

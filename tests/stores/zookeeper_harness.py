@@ -10,17 +10,30 @@ from functools import partial
 from kazoo.client import KazooClient
 
 from pvc_core.ports import ClusterStore
-from pvc_core.testing.store_suite import StoreHarness, eventually
+from pvc_core.testing.store_harness import DEADLINE_S, StoreHarness, eventually
 from pvc_lab.zookeeper import ZooKeeperServer
 from pvc_plugins.stores.zookeeper import ZooKeeperStore
 from stores.tcp_proxy import TcpProxy
 
 
 def end_session(store: ZooKeeperStore, hosts: str) -> None:
-    """End a session as its expiry does: another client takes it over by its ID and closes it."""
-    eventually(lambda: store.client_id is not None, "the store is connected")
-    thief = KazooClient(hosts, client_id=store.client_id)
-    thief.start()
+    """End a session as its expiry does, and wait for the store's next one."""
+    before = store.session_id
+
+    def has_another() -> bool:
+        client_id = store.client_id
+        if store.session_id == before and client_id is not None:
+            _close_session(hosts, client_id)
+        return store.session_id != before
+
+    # The owner reconnects as soon as the session is taken from it, and may so take it back before it is closed.
+    eventually(has_another, "the store has another session")
+
+
+def _close_session(hosts: str, client_id: tuple[int, bytes]) -> None:
+    """Take the session over, as anybody can who has its ID and password, and close it."""
+    thief = KazooClient(hosts, client_id=client_id, connection_retry={"max_tries": -1, "delay": 0.01, "max_delay": 0.1})
+    thief.start_async().wait(DEADLINE_S)
     thief.stop()
     thief.close()
 

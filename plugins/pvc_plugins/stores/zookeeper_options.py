@@ -21,12 +21,13 @@ DEFAULT_CHROOT = "/pvc"
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]@]+)(:(?P<port>[0-9]{1,5}))?")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
+SessionSeconds = Annotated[float, msgspec.Meta(ge=1, le=3600)]
 
 
 class ZooKeeperOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The options after `?`, with their defaults. `user` and `password`: digest, and an ACL that admits only them."""
 
-    session_timeout_s: Seconds = 6.0
+    session_timeout_s: SessionSeconds = 6.0
     connect_timeout_s: Seconds = 10.0
     request_timeout_s: Seconds = 10.0
     user: str = ""

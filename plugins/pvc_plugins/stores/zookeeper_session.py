@@ -136,9 +136,21 @@ class ZooKeeperSession:
         if o.user:
             arguments["auth_data"] = [("digest", f"{o.user}:{o.password}")]
             arguments["default_acl"] = [make_digest_acl(o.user, o.password, all=True)]
-        handler = SocketHandler(self._address.tls_context())
+        handler = SocketHandler(self._address.tls_context(), o.session_timeout_s / 12, self._answer_limit_s)
         retry = KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=0.5, sleep_func=handler.sleep_func)
         return KazooClient(handler=handler, connection_retry=retry, **arguments)
+
+    def _answer_limit_s(self) -> float:
+        """How long one server may take to welcome us.
+
+        kazoo notices after two thirds of the session timeout that a server has died. The last third has to do
+        for a dead and a silent server and one that answers. With no session to save, patience is better: a new
+        one has to be written to the disks of most servers.
+        """
+        o = self._address.options
+        if self._states.state is SessionState.SUSPENDED:
+            return o.session_timeout_s / 5
+        return o.connect_timeout_s / 2 / len(self._address.hosts.split(","))
 
     def _end_client(self) -> None:
         client, self._client = self._client, None

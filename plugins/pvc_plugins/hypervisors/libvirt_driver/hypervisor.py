@@ -188,7 +188,11 @@ class LibvirtHypervisor:
         self._events.post(None)
 
     def _on_lifecycle(self, _connection: object, domain: LibvirtDomain, event: int, detail: int, _opaque: None) -> None:
-        self._events.post(self._lifecycle.read(domain.UUIDString(), event, detail))
+        uuid = domain.UUIDString()
+        migration = self._migrations.get(uuid)
+        if migration is not None and event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
+            migration.note_switch_over()
+        self._events.post(self._lifecycle.read(uuid, event, detail))
 
     def _on_migration_iteration(
         self, _connection: object, domain: LibvirtDomain, _iteration: int, _opaque: None

@@ -9,7 +9,6 @@ the call's own return says how it ended.
 
 from __future__ import annotations
 
-import enum
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,12 +63,17 @@ class OutgoingMigration:
         self._wake = threading.Event()
         self._stop_reason = ""
         self._was_running = True
+        self._switched_over = False
         self._over = False
 
     def stop(self, reason: str) -> None:
         """Make `run` end with this reason, unless it ends by itself first."""
         self._stop_reason = self._stop_reason or reason
         self._wake.set()
+
+    def note_switch_over(self) -> None:
+        """The guest was paused here for its last bytes: from now on it may have been started on the target."""
+        self._switched_over = True
 
     def run(self) -> None:
         """Return when the guest runs on the target and is gone here; otherwise `HypervisorError`."""
@@ -141,44 +145,67 @@ class OutgoingMigration:
     # --------------------------------------------------------------------------------- when it has failed
 
     def _settle(self, failure: HypervisorError) -> None:
-        """Return if the guest runs on the target after all; otherwise raise, saying whether it certainly runs here."""
+        """Return if the guest runs on the target after all; otherwise raise, saying whether it certainly runs here.
+
+        libvirt resumes the guest here also when it does not know whether the target has started it, because the
+        target's libvirtd died in that moment. So the target is asked, and a second copy ended.
+        """
         ends_at = time.monotonic() + _SETTLE_TIMEOUT_S
-        while (whereabouts := self._whereabouts()) is _Whereabouts.UNCLEAR and time.monotonic() < ends_at:
+        while not (look := self._look()).is_certain and time.monotonic() < ends_at:
             time.sleep(_SETTLE_INTERVAL_S)
-        reason = self._stop_reason or failure.reason
-        log.info("migration_failed", uuid=self._request.uuid, runs=whereabouts.value, problem=failure.reason)
-        if whereabouts is not _Whereabouts.TARGET:
-            raise HypervisorError(reason, connection_lost=whereabouts is _Whereabouts.UNCLEAR) from failure
+        log.warning(
+            "migration_failed",
+            uuid=self._request.uuid,
+            target=self._request.target_uri,
+            here=look.here and look.here.value,
+            there=look.there and look.there.value,
+            certain=look.is_certain,
+            problem=failure.reason,
+        )
+        if look.here is None and look.there is DomainState.RUNNING:
+            return
+        is_lost = not look.is_certain and look.here is not DomainState.RUNNING
+        raise HypervisorError(self._stop_reason or failure.reason, connection_lost=is_lost) from failure
 
-    def _whereabouts(self) -> _Whereabouts:
-        """Where the guest runs now. A copy that libvirt left paused is resumed or ended, if that is certainly right."""
-        with session(self._request.source_uri) as connection:
-            domain = find_domain(connection, self._request.uuid)
+    def _look(self) -> _Look:
+        """Where the guest is active; what libvirt left behind is resumed or ended, where that is certainly right."""
+        with session(self._request.source_uri) as source:
+            domain = find_domain(source, self._request.uuid)
             here = state_of(domain)
-            if here not in (None, DomainState.PAUSED):
-                return _Whereabouts.SOURCE
+            if here not in (None, DomainState.PAUSED) and not self._switched_over:
+                return _Look(here, None, is_certain=True)
             try:
-                there = domain_state(self._request.target_uri, self._request.uuid)
-            except HypervisorError:
-                return _Whereabouts.UNCLEAR  # `_settle` tries again, then raises
+                with session(self._request.target_uri) as target:
+                    return self._reconcile(domain, here, find_domain(target, self._request.uuid))
+            except HypervisorError as error:
+                log.warning("migration_target_not_seen", target=self._request.target_uri, problem=error.reason)
+                return _Look(here, None, is_certain=False)
+
+    def _reconcile(self, domain: LibvirtDomain | None, here: DomainState | None, copy: LibvirtDomain | None) -> _Look:
+        there = state_of(copy)
+        if domain is not None and here is DomainState.PAUSED:
             if there is DomainState.RUNNING:
-                if domain is not None and here is not None:
-                    domain.destroyFlags(0)
-                return _Whereabouts.TARGET
-            if there is not None:
-                return _Whereabouts.UNCLEAR
-            if domain is None or here is None:
-                return _Whereabouts.NOWHERE
-            if self._was_running:
+                domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+                return _Look(None, there, is_certain=True)
+            if there is None and self._was_running:
                 domain.resume()
-            return _Whereabouts.SOURCE
+                return _Look(DomainState.RUNNING, None, is_certain=True)
+            return _Look(here, there, is_certain=there is None)
+        if here is None:
+            return _Look(here, there, is_certain=there in (None, DomainState.RUNNING))
+        if copy is not None and there is DomainState.RUNNING:
+            log.error("vm_ran_on_two_nodes", uuid=self._request.uuid, ended_on=self._request.target_uri)
+            copy.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+        return _Look(here, None, is_certain=True)
 
 
-class _Whereabouts(enum.Enum):
-    SOURCE = "source"
-    TARGET = "target"
-    NOWHERE = "nowhere"
-    UNCLEAR = "unclear"
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the guest does on both hosts. Not certain: look again."""
+
+    here: DomainState | None
+    there: DomainState | None
+    is_certain: bool
 
 
 def domain_state(uri: str, uuid: str) -> DomainState | None:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leader_actions: what the leader can decide to do, each with the node whose drain it is for and a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pvc_core.model import NodeMode
+
+
+@dataclass(frozen=True)
+class MoveVm:
+    """Migrate a VM for the drain or return of `node`."""
+
+    node: str
+    uuid: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StartVm:
+    """Start a VM that belongs to `node`, there; or abort its shutdown."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HoldVm:
+    """Shut a VM down and remember that it starts again when `node` is ready."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CancelMove:
+    """Break off a migration away from `node`, whose flush was cancelled."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeaveVm:
+    """Note in the report of `node` that a VM could not be helped."""
+
+    node: str
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FinishDrain:
+    """`node` has reached `mode`."""
+
+    node: str
+    mode: NodeMode
+    reason: str
+
+
+VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
+LeaderAction = VmAction | FinishDrain

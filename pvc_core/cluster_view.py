@@ -279,6 +279,7 @@ class ClusterView:
             vms=dict(records[layout.VMS]),
             settings=self._settings.value if self._settings else Settings(),
             settings_version=self._settings.version if self._settings else -1,
+            settings_data=self._settings.data if self._settings else b"",
             broken=dict(self._broken),
         )
 

@@ -7,7 +7,7 @@ A newer PVC may have written fields this one does not know; rewriting the record
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -44,12 +44,23 @@ def decode(entry: Entry, kind: type[T]) -> Stored[T]:
 
 
 def encode(value: msgspec.Struct, previous: bytes = b"") -> bytes:
-    """Serialise a record; top-level fields of `previous` that its type does not know are carried over."""
+    """Serialise a record; fields of `previous` that its types do not know are carried over, at every depth."""
     if not previous:
         return _ENCODER.encode(value)
-    known = set(type(value).__struct_encode_fields__)
-    old = msgspec.json.decode(previous)
-    unknown = {k: v for k, v in old.items() if k not in known} if isinstance(old, dict) else {}
-    if not unknown:
-        return _ENCODER.encode(value)
-    return _ENCODER.encode({**unknown, **msgspec.to_builtins(value)})
+    unknown = _unknown_fields(value, msgspec.json.decode(previous))
+    return _ENCODER.encode(_merged(unknown, msgspec.to_builtins(value)) if unknown else value)
+
+
+def _unknown_fields(value: object, old: object) -> dict[str, Any]:
+    """What `old` has beyond the fields of this struct, and beyond those of the structs inside it."""
+    if not isinstance(value, msgspec.Struct) or not isinstance(old, dict):
+        return {}
+    known = {name: getattr(value, name) for name in value.__struct_fields__}
+    unknown = {name: item for name, item in old.items() if name not in known}
+    inside = {name: _unknown_fields(item, old.get(name)) for name, item in known.items()}
+    return {**unknown, **{name: found for name, found in inside.items() if found}}
+
+
+def _merged(unknown: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    nested = {name: _merged(item, known[name]) for name, item in unknown.items() if name in known}
+    return {**unknown, **known, **nested}

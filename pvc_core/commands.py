@@ -55,7 +55,7 @@ class Commands(VmCommands):
             changed[:] = [view.record.value]
             if view.mode in (NodeMode.READY, NodeMode.UNFLUSHING):
                 return changes.already(view.record, f"{node} is {view.mode} already")
-            if not view.is_alive:
+            if not view.is_alive and view.mode is not NodeMode.FLUSHING:
                 raise Refused(node, f"its daemon is {view.liveness}; start it first")
             returning = sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node))
             drain = DrainReport(total=returning, cancels_flush=view.mode is NodeMode.FLUSHING)
@@ -81,7 +81,7 @@ class Commands(VmCommands):
         unknown = [name for name in patch if name not in SETTING_NAMES]
         if unknown:
             raise InvalidInput(unknown[0], "is not a setting", allowed=SETTING_NAMES)
-        _checked_settings(Settings(), patch)
+        _check_types(patch)
         self._check_default_selector(patch)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
@@ -91,7 +91,7 @@ class Commands(VmCommands):
             if wanted == snapshot.settings:
                 seen = (Check(layout.SETTINGS, snapshot.settings_version),) if snapshot.settings_version >= 0 else ()
                 return Change((), "the settings are the same", seen=seen)
-            data = encode(wanted)
+            data = encode(wanted, snapshot.settings_data)
             if snapshot.settings_version < 0:
                 return Change((Create(layout.SETTINGS, data),), "settings changed")
             return Change((Set(layout.SETTINGS, data, snapshot.settings_version),), "settings changed")
@@ -106,10 +106,19 @@ class Commands(VmCommands):
             raise InvalidInput("default_selector", "is not registered by any plugin", str(name), known)
 
 
-def _checked_settings(settings: Settings, patch: Mapping[str, object]) -> Settings:
+def _check_types(patch: Mapping[str, object]) -> None:
+    """Each value on its own, so that the error can name its setting."""
     for name, value in patch.items():
         try:
             msgspec.convert({name: value}, Settings, strict=False)
         except msgspec.ValidationError as error:
             raise InvalidInput(name, str(error).split(" - at ")[0].lower(), str(value)) from error
-    return msgspec.convert({**msgspec.to_builtins(settings), **patch}, Settings, strict=False)
+
+
+def _checked_settings(settings: Settings, patch: Mapping[str, object]) -> Settings:
+    """The settings with the patch, if they make sense together."""
+    wanted = msgspec.convert({**msgspec.to_builtins(settings), **patch}, Settings, strict=False)
+    if wanted.report_stale_s < 2 * wanted.report_interval_s:
+        problem = f"must be at least twice report_interval_s ({wanted.report_interval_s:g}), or every node looks dead"
+        raise InvalidInput("report_stale_s", problem, f"{wanted.report_stale_s:g}")
+    return wanted

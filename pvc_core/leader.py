@@ -144,12 +144,26 @@ def _places_elsewhere(
 
 
 def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot, placer: Placer) -> bool:
-    """Whether a node that is coming back into service will take the VM: then it waits for that and is not held."""
+    """Whether a place is about to come free: then the VM waits for that and is not held.
+
+    On a node from which another VM is just migrating, or on one that is coming back into service.
+    """
+    if _memory_comes_free(node, decision, snapshot):
+        return True
     if not any(view.mode is NodeMode.UNFLUSHING for view in snapshot.nodes.values()):
         return False
     record = snapshot.vms[decision.uuid].value
     request = PlacementRequest.for_vm(record, exclude=frozenset({node}), accept_unflushing=True)
     return bool(placer.place(request, snapshot).node)
+
+
+def _memory_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
+    """Whether a node that lacks nothing but memory is just losing a VM. It ends with that migration."""
+    losing = {vm.value.node for vm in snapshot.vms.values() if vm.value.state is VmState.MIGRATING} - {node}
+    problems: dict[str, set[str]] = {}
+    for rejection in decision.rejections:
+        problems.setdefault(rejection.node, set()).add(rejection.plugin)
+    return any(problems.get(name) == {"memory"} for name in losing)
 
 
 def _without_candidate(node: str, decision: Decision, snapshot: ClusterSnapshot, policies: Policies) -> LeaderAction:
@@ -216,7 +230,7 @@ def _bring_back(
     if record.state is VmState.MIGRATING:
         if record.node == node and drain.cancels_flush and not (record.cancelling or record.permanent):
             return CancelMove(node, record.uuid, f"{node} is ready again: its flush is cancelled")
-        return "wait"
+        return _wait_for_daemon(record, node, snapshot)
     if record.node == node and record.state is VmState.SHUTTING_DOWN and record.held:
         if not _place_at_home(record, node, snapshot, placer).node:
             return "wait"
@@ -231,10 +245,18 @@ def _bring_back(
     if record.state in OFF:
         return "done"
     if record.state is not VmState.RUNNING:
-        return "wait"
+        return _wait_for_daemon(record, node, snapshot)
     if attempts >= snapshot.settings.migration_attempts:
         return LeaveVm(node, record.uuid, record.reason)
     return _migrate_home(record, node, snapshot, placer, slots)
+
+
+def _wait_for_daemon(record: VmRecord, node: str, snapshot: ClusterSnapshot) -> LeaderAction | str:
+    """Wait for what the VM's node does; but not for a node whose daemon is away, which may never do it."""
+    source = snapshot.nodes.get(record.node)
+    if source is None or source.is_alive:
+        return "wait"
+    return LeaveVm(node, record.uuid, f"it is {record.state} on {record.node}, whose daemon is {source.liveness}")
 
 
 def _place_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, placer: Placer) -> Decision:

@@ -28,7 +28,10 @@ def split_names(value: object, field: str) -> tuple[str, ...]:
     for part in value:
         if not isinstance(part, str):
             raise InvalidInput(field, "must hold names", str(part))
-        names.update(dict.fromkeys(part.replace(",", " ").split()))
+        found = part.replace(",", " ").split()
+        if "," in part and not found:
+            raise InvalidInput(field, "has commas but no name", part)
+        names.update(dict.fromkeys(found))
     return tuple(names)
 
 

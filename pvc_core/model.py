@@ -198,7 +198,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str = ""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Cluster-wide settings, changed by `pvc cluster settings`. Every field's comment is its documentation."""
 
     schema: int = SCHEMA_VERSION

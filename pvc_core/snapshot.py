@@ -63,6 +63,8 @@ class ClusterSnapshot:
     vms: Mapping[str, Stored[VmRecord]] = field(default_factory=dict)
     settings: Settings = DEFAULT_SETTINGS
     settings_version: int = -1
+    settings_data: bytes = b""
+    """As they stand in the store, with what a newer version may have added."""
     broken: Mapping[str, BrokenRecord] = field(default_factory=dict)
     epoch: int | None = None
     """The leader's epoch when this process leads; its transactions check it."""

@@ -124,6 +124,8 @@ def open_remote(connection: Connection, patience_s: float = ANSWER_TIMEOUT_S) ->
     """The API at a connection's URL. Raises `InvalidInput` when its CA file cannot be used."""
     import httpx
 
+    if not (connection.token.isascii() and connection.token.isprintable()):
+        raise InvalidInput("token", "holds characters that no token has")
     headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
     http = httpx.Client(
         base_url=connection.url,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -96,7 +97,10 @@ def _typed(value: str, present: object) -> object:
     for kind in (int, float):
         if isinstance(present, int | float):
             try:
-                return kind(value)
+                number = kind(value)
             except ValueError:
                 continue
+            if not math.isfinite(number):
+                raise InvalidInput("settings", "must be a finite number", value)
+            return number
     return value

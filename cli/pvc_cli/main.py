@@ -71,6 +71,9 @@ def _run(command: Callable[[], Any], session: Session) -> int:
         # What is still buffered has no reader; without this Python would complain about it on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
+    except OSError as error:  # what is read is checked where it is read; this is the output
+        _complain(f"the output cannot be written: {error.strerror or error}")
+        return FAILED
     except click.Abort as error:
         return _interrupted(session, isinstance(error.__cause__, KeyboardInterrupt))
     except KeyboardInterrupt:

@@ -65,9 +65,11 @@ class AgentActions:
             case Start():
                 self._start(stored, learn)
             case AskShutdown():
-                self._hypervisor.shutdown(action.uuid)
-                now_s = self._clock.monotonic_s()
+                now_s = (
+                    self._clock.monotonic_s()
+                )  # noted first: a guest that cannot even be asked is terminated in time
                 learn(lambda m: replace(m, asked_at_s=m.asked_at_s or now_s, asked_last_s=now_s))
+                self._hypervisor.shutdown(action.uuid)
             case Terminate():
                 self._terminate(action, stored)
             case Migrate():
@@ -174,6 +176,7 @@ class AgentActions:
             return
         log.info("migration_started", vm=fresh.value.name, target=action.target, reason=action.reason)
         timeout_s = float(self._records.settings.migration_timeout_s)
+        learn(lambda m: replace(m, peer=None, peer_error=""))  # what the target said before does not count any more
 
         def report(progress: MigrationProgress) -> None:
             self._on_progress(action.uuid, progress.percent)

@@ -102,10 +102,14 @@ class AgentLoop:
             except StoreUnavailable as error:
                 log.warning("store_away", node=self._node, problem=error.problem)
                 wait_s = RETRY_S
+            except Exception:  # a node whose agent has ended would look alive and do nothing
+                log.exception("agent_broke", node=self._node)
+                wait_s = RETRY_S
             self._wake.wait(wait_s)
 
     def _look_and_act(self) -> float:
         """One round; how long to sleep afterwards unless woken."""
+        self.records.watch_new()
         vms = self.records.vms()
         with self._lock:
             busy = dict(self._busy)
@@ -169,7 +173,11 @@ class AgentLoop:
                 self._busy[action.uuid] = action
         name = f"{type(action).__name__}-{stored.value.name}"
         log.debug("action", do=type(action).__name__, vm=stored.value.name, reason=action.reason)
-        threading.Thread(target=self._carry_out, args=(action, stored), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._carry_out, args=(action, stored), name=name, daemon=True).start()
+        except RuntimeError:
+            self._no_longer_busy(action)
+            raise
 
     def _carry_out(self, action: Action, stored: Stored[VmRecord]) -> None:
         def learn(change: Callable[[VmMemory], VmMemory]) -> None:
@@ -190,10 +198,13 @@ class AgentLoop:
             log.exception("action_broke", do=type(action).__name__, vm=stored.value.name)
             self._pause(action)
         finally:
-            if not isinstance(action, CancelMigration):
-                with self._lock:
-                    self._busy.pop(action.uuid, None)
+            self._no_longer_busy(action)
             self.wake()
+
+    def _no_longer_busy(self, action: Action) -> None:
+        if not isinstance(action, CancelMigration):
+            with self._lock:
+                self._busy.pop(action.uuid, None)
 
     def _pause(self, action: Action) -> None:
         self._paused_until_s[action.uuid] = self._clock.monotonic_s() + RETRY_S

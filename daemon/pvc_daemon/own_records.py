@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -101,20 +102,32 @@ class OwnRecords:
             for uuid in gone:
                 self._vms.pop(uuid, None)
                 self._ahead.pop(uuid, None)
-            new = uuids - set(self._watches)
         for subscription in gone.values():
             subscription.cancel()
-        for uuid in sorted(new):
-            self._watch_vm(uuid)
         self._on_change()
 
-    def _watch_vm(self, uuid: str) -> None:
-        subscription = self._store.watch(layout.vm(uuid), lambda entry: self._vm_changed(uuid, entry))
+    def watch_new(self) -> None:
+        """Begin to watch the VMs that the ledger has gained. Raises `StoreUnavailable`; then call it again."""
         with self._lock:
-            self._watches[uuid] = subscription
+            new = sorted(self._in_ledger() - set(self._watches))
+        for uuid in new:
+            subscription = self._store.watch(layout.vm(uuid), partial(self._vm_changed, uuid))
+            with self._lock:
+                is_still_ours = uuid in self._in_ledger()
+                if is_still_ours:
+                    self._watches[uuid] = subscription
+                else:
+                    self._vms.pop(uuid, None)
+            if not is_still_ours:
+                subscription.cancel()
+
+    def _in_ledger(self) -> set[str]:
+        return set(self._ledger.value.vms) if self._ledger else set()
 
     def _vm_changed(self, uuid: str, entry: Entry | None) -> None:
         with self._lock:
+            if uuid not in self._in_ledger():
+                return
             ahead = self._ahead.get(uuid)
             if ahead is not None and entry is not None and entry.version < ahead:
                 return

@@ -67,8 +67,11 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._may_write():
-                self._write(self._collect())
+            try:
+                if self._may_write():
+                    self._write(self._collect())
+            except Exception:  # without reports the node would take no VMs, and nobody would know why
+                log.exception("report_broke", node=self._node)
             self._wanted.clear()
             if self._stopping.wait(min(SOON_S, self._settings().report_interval_s)):
                 return

@@ -106,3 +106,19 @@ def test_whatever_a_newer_version_adds_is_kept(added: dict[str, Any]) -> None:
     data = msgspec.json.encode({**msgspec.to_builtins(a_vm()), **extra})
     written = msgspec.json.decode(encode(a_vm(reason="again"), data))
     assert {name: value for name, value in written.items() if name not in known} == extra
+
+
+def test_fields_inside_the_metadata_and_the_drain_of_a_newer_version_are_kept_too() -> None:
+    vm = msgspec.json.encode({**msgspec.to_builtins(a_vm()), "metadata": {"priority": 1, "colour": "red"}})
+    written = msgspec.json.decode(encode(decode(Entry("/vms/u", vm, 0), VmRecord).value, vm))
+    assert (written["metadata"]["priority"], written["metadata"]["colour"]) == (1, "red")
+    node = b'{"name": "hv1", "drain": {"total": 2, "began_by": "alice"}}'
+    written = msgspec.json.decode(encode(decode(Entry("/nodes/hv1", node, 0), NodeRecord).value, node))
+    assert (written["drain"]["total"], written["drain"]["began_by"]) == (2, "alice")
+
+
+def test_settings_of_a_newer_version_are_read_for_what_is_known() -> None:
+    data = b'{"memory_overcommit": 1.5, "a_setting_of_tomorrow": 7}'
+    stored = decode(Entry("/settings", data, 0), Settings)
+    assert stored.value == Settings(memory_overcommit=1.5)
+    assert msgspec.json.decode(encode(stored.value, data))["a_setting_of_tomorrow"] == 7

@@ -302,3 +302,9 @@ def test_a_commit_whose_decision_is_refused_has_not_written(three: Any) -> None:
 def test_what_a_command_returns_is_what_stands_in_the_store(stopped: Any) -> None:
     returned = stopped.commands.start("web1").vm
     assert decode(stopped.store.get(layout.vm(UUID)), VmRecord).value == returned
+
+
+def test_reports_that_grow_stale_between_two_of_them_are_refused(three: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"report_stale_s.*twice report_interval_s"):
+        three.commands.change_settings({"report_interval_s": 20.0})
+    three.commands.change_settings({"report_interval_s": 20.0, "report_stale_s": 60.0})

@@ -88,7 +88,15 @@ def test_a_limit_with_spaces_is_understood_at_define_too(three: Any, xml: Xml) -
     assert three.commands.define(xml(), limited("hv2, hv3")).vm.metadata.node_limit == ("hv2", "hv3")
 
 
-@pytest.mark.parametrize("limit", ["", " , ", [], [""]])
+@pytest.mark.parametrize("limit", [",", " , ", ["hv1", ","]])
+def test_commas_without_a_name_are_no_way_to_lift_a_limit(three: Any, xml: Xml, limit: Any) -> None:
+    three.commands.define(xml(), limited("hv1"))
+    with pytest.raises(InvalidInput, match="commas but no name"):
+        three.commands.change_metadata("web1", {"node_limit": limit})
+    assert vm(three).metadata.node_limit == ("hv1",)
+
+
+@pytest.mark.parametrize("limit", ["", "  ", [], [""]])
 def test_an_empty_limit_means_any_node(three: Any, xml: Xml, limit: Any) -> None:
     three.commands.define(xml(), limited("hv1"))
     three.commands.change_metadata("web1", {"node_limit": limit})

@@ -31,7 +31,6 @@ def checked(metadata: VmMetadata, **more: Any) -> VmMetadata:
         (["hv2, hv3", "hv1"], ("hv2", "hv3", "hv1")),
         (("hv2",), ("hv2",)),
         ("", ()),
-        (" , ,", ()),
         ([], ()),
     ],
 )

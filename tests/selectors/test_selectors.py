@@ -45,7 +45,14 @@ class TestLoad(SpreadingSelectorSuite):
         assert self.placer().place(a_request(node_selector="load"), snapshot).node == "hv2"
 
     def test_a_stopped_vm_is_no_load(self) -> None:
-        snapshot = a_snapshot([a_node("hv1"), a_node("hv2")], [a_vm("old1", node="hv1", vcpus=2, state="stopped")])
+        nodes = [a_node("hv1"), a_node("hv2", load_1m=0.3)]
+        snapshot = a_snapshot(nodes, [a_vm("old1", node="hv1", vcpus=2, state="stopped")])
+        assert self.placer().place(a_request(node_selector="load"), snapshot).node == "hv1"
+
+    def test_among_equal_loads_the_node_with_fewer_assigned_vcpus_wins(self) -> None:
+        """Guests that idle do not show in the load; one after the other they would all go to one node."""
+        nodes = [a_node("hv1", load_1m=0.02), a_node("hv2")]
+        snapshot = a_snapshot(nodes, [a_vm("idle1", node="hv2", vcpus=2)])
         assert self.placer().place(a_request(node_selector="load"), snapshot).node == "hv1"
 
 

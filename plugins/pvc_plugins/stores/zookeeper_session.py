@@ -10,6 +10,7 @@ this session gets an answer to.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,8 @@ from pvc_plugins.stores.zookeeper_options import ZooKeeperAddress
 from pvc_plugins.stores.zookeeper_sockets import SocketHandler
 
 log = structlog.get_logger(__name__)
+# The client library's own lines would stand as plain text in a JSON log; what matters of them is logged here.
+logging.getLogger("kazoo").addHandler(logging.NullHandler())
 
 REFUSALS = (NoNodeError, NodeExistsError, BadVersionError, NotEmptyError, NoChildrenForEphemeralsError)
 """Answers that say how the keys are; every other error says that the store cannot be used."""

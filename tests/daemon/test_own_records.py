@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""own_records: no VM of the ledger stays unwatched because the store did not answer for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pvc_core import layout
+from pvc_core.codec import encode
+from pvc_core.errors import StoreUnavailable
+from pvc_core.model import Ledger, Reservation
+from pvc_core.ports import ClusterStore, Create, Entry, Subscription
+from pvc_core.testing.builders import a_vm
+from pvc_daemon.own_records import OwnRecords
+from pvc_plugins.stores.embedded import SqliteStore
+
+
+class HiccupingStore(SqliteStore):
+    """The embedded store, which does not answer the first time a VM is to be watched."""
+
+    hiccups = 1
+
+    def watch(self, key: str, listener: Callable[[Entry | None], None]) -> Subscription:
+        if key.startswith(layout.VMS) and self.hiccups:
+            self.hiccups -= 1
+            raise StoreUnavailable("a moment away")
+        return super().watch(key, listener)
+
+
+def filled(store: ClusterStore) -> list[str]:
+    vms = [a_vm("web1"), a_vm("web2")]
+    held = {vm.uuid: Reservation(memory_mib=1, vcpus=1) for vm in vms}
+    store.ensure(layout.DIRECTORIES)
+    store.transaction([Create(layout.ledger("hv1"), encode(Ledger(vms=held)))])
+    store.transaction([Create(layout.vm(vm.uuid), encode(vm)) for vm in vms])
+    return sorted(vm.uuid for vm in vms)
+
+
+def test_a_vm_whose_watch_failed_is_watched_at_the_next_look(tmp_path: Path) -> None:
+    store = HiccupingStore(f"sqlite://{tmp_path}/store.db")
+    store.start()
+    uuids = filled(store)
+    records = OwnRecords(store, "hv1", lambda: None)
+    records.start()
+    with pytest.raises(StoreUnavailable):
+        records.watch_new()
+    records.watch_new()
+    assert sorted(records.vms()) == uuids
+    records.close()
+    store.close()

@@ -25,6 +25,7 @@ PACKAGES = (
     "libvirt-daemon-system",
     "libvirt-dev",  # libvirt-python is compiled against it
     "libzookeeper-java",
+    "openssl",  # the certificate of the API in the lab
     "pkg-config",
     "qemu-system-x86",
     "util-linux",

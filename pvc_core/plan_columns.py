@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plan_columns: what a search over many arrangements needs to know of a cluster, as columns of numbers.
+
+A filter is asked thousands of times in such a search, so its answer is taken apart once: which nodes would take
+the VM if they were empty (limit, mode, whatever a plugin rejects), and how much memory each node has left. Filters
+beyond PVC's own may look at more than that; they are asked again about every step, as `Columns.veto`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
+
+from pvc_core.capacity_view import with_vm, without_vm
+from pvc_core.model import Settings
+from pvc_core.placement import Placer
+from pvc_core.placement_steps import filter_nodes
+from pvc_core.plugin_types import NodeCapacity, PlacementRequest
+from pvc_core.snapshot import ClusterSnapshot
+
+BY_NUMBERS = frozenset({"limit", "ready", "memory", "exclude"})
+"""Filters whose whole verdict is in the columns."""
+
+
+class Veto(Protocol):
+    """Whether a plugin's filter refuses a VM on a node to which some VMs have come and from which some have gone."""
+
+    def __call__(self, vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """VMs and nodes by index. may: per VM the nodes that would take it if they were empty, in the order of names.
+
+    free_mib: what each node may still be given, everything in its ledger subtracted; below 0 when it holds too much.
+    veto: None when the columns say everything.
+    """
+
+    nodes: tuple[str, ...]
+    free_mib: tuple[int, ...]
+    memory_mib: tuple[int, ...]
+    may: tuple[tuple[int, ...], ...]
+    veto: Veto | None = None
+
+    def index(self, node: str) -> int:
+        """The node's index; -1 when there is none of that name."""
+        try:
+            return self.nodes.index(node)
+        except ValueError:
+            return -1
+
+
+def room_mib(node: NodeCapacity, settings: Settings) -> int:
+    """What the node may still be given by the rules of the filter `memory`; negative when it holds too much."""
+    return int((node.memory_total_mib - settings.memory_reserve_mib) * settings.memory_overcommit) - node.assigned_mib
+
+
+def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer) -> Columns:
+    """The columns of these VMs on all nodes of the snapshot."""
+    capacities, settings = placer.capacities(snapshot), snapshot.settings
+    empty = [_emptied(node) for node in capacities.values()]
+    by_numbers = placer.drivers.filters.keys() <= BY_NUMBERS
+    indices = {name: index for index, name in enumerate(capacities)}
+    known: dict[object, tuple[int, ...]] = {}
+    may = []
+    for request in requests:
+        key: object = request.uuid
+        asked = request
+        if by_numbers:
+            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
+            asked = replace(request, memory_mib=0)
+        if key not in known:
+            left = filter_nodes(placer.drivers.filters, asked, empty, settings).candidates
+            known[key] = tuple(indices[node.name] for node in left)
+        may.append(known[key])
+    return Columns(
+        nodes=tuple(capacities),
+        free_mib=tuple(room_mib(node, settings) for node in capacities.values()),
+        memory_mib=tuple(request.memory_mib for request in requests),
+        may=tuple(may),
+        veto=None if by_numbers else _veto(requests, snapshot, placer, capacities),
+    )
+
+
+def _emptied(node: NodeCapacity) -> NodeCapacity:
+    return msgspec.structs.replace(
+        node,
+        assigned_mib=0,
+        running_mib=0,
+        memory_available_mib=node.memory_total_mib,
+        assigned_vcpus=0,
+        assigned_vms=0,
+        coming_vcpus=0,
+    )
+
+
+def _veto(
+    requests: Sequence[PlacementRequest],
+    snapshot: ClusterSnapshot,
+    placer: Placer,
+    capacities: Mapping[str, NodeCapacity],
+) -> Veto:
+    names = tuple(capacities)
+
+    def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
+        capacity = without_vm(capacities[names[node]], snapshot, requests[vm].uuid)
+        for other in gone:
+            capacity = without_vm(capacity, snapshot, requests[other].uuid)
+        for other in come:
+            capacity = with_vm(capacity, requests[other])
+        filters = placer.drivers.filters
+        return not filter_nodes(filters, requests[vm], (capacity,), snapshot.settings).candidates
+
+    return veto

@@ -147,6 +147,10 @@ class Planner:
         self._take(decision.node, request)
         return decision
 
+    def lose(self, node: str) -> None:
+        """Go on as if the daemon of this node were lost: it takes no VMs. What is placed there is not moved away."""
+        self._capacities[node] = msgspec.structs.replace(self._capacities[node], alive=False)
+
     def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
         """The nodes to consider, those that hold a reservation of this VM without it."""
         capacities = self._capacities

@@ -19,7 +19,7 @@ from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 NAMES = ["hv1", "hv2", "hv3", "hv4"]
-untimed = hypothesis_settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+untimed = hypothesis_settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""capacity: which VMs would not come back if a node were lost, for each node in turn, and how many more VMs fit.
+
+Adding up free memory is not enough: what is free in many small pieces holds no large VM. So each loss is played
+through the filters that a recovery asks, limits included, as an arrangement of all the node's VMs; only where that
+leaves one out are the filters asked for their sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from pvc_core.capacity_view import with_vm
+from pvc_core.model import VmRecord, VmState
+from pvc_core.placement import Placer
+from pvc_core.placement_steps import filter_nodes
+from pvc_core.plan_assignment import NOWHERE, assign, weights_of
+from pvc_core.plan_columns import Columns, columns_of
+from pvc_core.plugin_types import NodeCapacity, PlacementRequest
+from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.vm_states import OFF
+
+EFFORT = 20_000
+"""Per node: how many (VM, node) pairs the search for an arrangement looks at."""
+
+
+class Stranded(msgspec.Struct, frozen=True, kw_only=True):
+    """A VM that would not come back, and why."""
+
+    vm: str
+    reason: str
+
+
+class NodeLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loss of one node would mean."""
+
+    survivable: bool
+    stranded: tuple[Stranded, ...] = ()
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """The loss of each node, by name; and how many more VMs of the size asked for fit, None when none was."""
+
+    nodes: dict[str, NodeLoss]
+    fit: int | None = None
+
+
+@dataclass(frozen=True)
+class VmSize:
+    """What a VM reserves; both at least 1."""
+
+    memory_mib: int
+    vcpus: int
+
+
+def capacity_of(snapshot: ClusterSnapshot, placer: Placer, size: VmSize | None = None) -> Capacity:
+    """The loss of every node in turn, and with `size` how many more such VMs fit now."""
+    return Capacity(nodes=losses(snapshot, placer), fit=fit(size, snapshot, placer) if size else None)
+
+
+# ------------------------------------------------------------------------------------------ losing a node
+
+
+def losses(snapshot: ClusterSnapshot, placer: Placer) -> dict[str, NodeLoss]:
+    """What the loss of each node would mean, by name."""
+    wanted = {
+        node: [PlacementRequest.for_vm(vm.value) for vm in snapshot.vms_by_node.get(node, ()) if _runs(vm.value)]
+        for node in sorted(snapshot.nodes)
+    }
+    columns = columns_of([request for requests in wanted.values() for request in requests], snapshot, placer)
+    found, first = {}, 0
+    for node, requests in wanted.items():
+        mine = range(first, first + len(requests))
+        first += len(requests)
+        found[node] = _loss(node, requests, _without(columns, node, mine), snapshot, placer)
+    return found
+
+
+def _runs(vm: VmRecord) -> bool:
+    """Whether it would be missed: it runs or is about to, and is not being shut down."""
+    return vm.state not in OFF and vm.state is not VmState.SHUTTING_DOWN
+
+
+def _without(columns: Columns, node: str, vms: range) -> Columns:
+    """The columns of these VMs, on a cluster that has lost the node."""
+    lost = columns.index(node)
+    shortened: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for may in columns.may[vms.start : vms.stop]:
+        if may not in shortened:
+            shortened[may] = tuple(other for other in may if other != lost)
+    veto = columns.veto
+    return replace(
+        columns,
+        memory_mib=columns.memory_mib[vms.start : vms.stop],
+        may=tuple(shortened[may] for may in columns.may[vms.start : vms.stop]),
+        veto=veto
+        and (lambda vm, there, come, gone: veto(vm + vms.start, there, [other + vms.start for other in come], gone)),
+    )
+
+
+def _loss(
+    node: str, requests: list[PlacementRequest], columns: Columns, snapshot: ClusterSnapshot, placer: Placer
+) -> NodeLoss:
+    found = assign(columns, weights_of([request.metadata.priority for request in requests]), EFFORT)
+    if found.is_complete:
+        return NodeLoss(survivable=True)
+    planner = placer.planner(snapshot)
+    planner.lose(node)
+    for request, place in zip(requests, found.nodes, strict=True):
+        if place != NOWHERE:
+            planner.place(request, only=columns.nodes[place])
+    left_out = [request for request, place in zip(requests, found.nodes, strict=True) if place == NOWHERE]
+    decisions = [planner.place(request) for request in left_out]
+    # A VM that the search had no effort left for may find a place after all.
+    stranded = tuple(Stranded(vm=decision.vm, reason=decision.reason) for decision in decisions if not decision.node)
+    return NodeLoss(survivable=not stranded, stranded=stranded)
+
+
+# ------------------------------------------------------------------------------------------ how many more
+
+
+def fit(size: VmSize, snapshot: ClusterSnapshot, placer: Placer) -> int:
+    """How many more VMs of this size the filters let in, without limits or tags of their own."""
+    request = PlacementRequest(vm="one more", uuid="", memory_mib=size.memory_mib, vcpus=size.vcpus)
+
+    def takes_one(node: NodeCapacity) -> bool:
+        return bool(filter_nodes(placer.drivers.filters, request, (node,), snapshot.settings).candidates)
+
+    return sum(_most(node, request, takes_one) for node in placer.capacities(snapshot).values())
+
+
+def _most(node: NodeCapacity, request: PlacementRequest, takes_one: Callable[[NodeCapacity], bool]) -> int:
+    """The largest number that fits on the node: doubled until it is too large, then halved in between."""
+
+    def fits(number: int) -> bool:
+        planned = replace(request, memory_mib=request.memory_mib * (number - 1), vcpus=request.vcpus * (number - 1))
+        full = with_vm(node, planned) if number > 1 else node
+        return takes_one(msgspec.structs.replace(full, assigned_vms=node.assigned_vms + number - 1))
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def sentences(capacity: Capacity) -> Iterator[str]:
+    """A line per VM that would not come back."""
+    for node, loss in capacity.nodes.items():
+        for stranded in loss.stranded:
+            yield f"without {node}, {stranded.vm} would not come back: {stranded.reason}"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which VMs would not come back when a node is lost, and how many more fit: judged by the filters, not by sums."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from pvc_core.capacity import VmSize, capacity_of, sentences
+from pvc_core.model import Settings
+from pvc_core.placement import Placer
+from pvc_core.plan_columns import room_mib
+from pvc_core.registry import Registry
+from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
+
+PLACER = Placer(Registry.load())
+NO_RESERVE = Settings(memory_reserve_mib=0)
+
+
+def test_enough_memory_in_too_small_pieces_strands_a_large_vm() -> None:
+    """3,288 MiB are free in total, and no place for one VM of 3,000."""
+    nodes = [a_node("hv1", memory_mib=3000), a_node("hv2", memory_mib=4096), a_node("hv3", memory_mib=4096)]
+    vms = [
+        a_vm("db", node="hv1", memory_mib=3000),
+        a_vm("web", node="hv2", memory_mib=2452),
+        a_vm("app", node="hv3", memory_mib=2452),
+    ]
+    snapshot = a_snapshot(nodes, vms, NO_RESERVE)
+    free_mib = sum(room_mib(node, snapshot.settings) for node in PLACER.capacities(snapshot).values())
+    assert free_mib == 3288
+    found = capacity_of(snapshot, PLACER).nodes["hv1"]
+    assert not found.survivable
+    assert [stranded.vm for stranded in found.stranded] == ["db"]
+    assert "hv1: its daemon's session is lost" in found.stranded[0].reason
+    assert "needs 3000 MiB, 1644 MiB are free of 4096" in found.stranded[0].reason
+    (line,) = [line for line in sentences(capacity_of(snapshot, PLACER)) if "db" in line]
+    assert line.startswith("without hv1, db would not come back: no candidate: ")
+
+
+def test_a_cluster_with_room_survives_any_node() -> None:
+    vms = [a_vm(f"vm{n}", node=f"hv{n % 3 + 1}") for n in range(6)]
+    found = capacity_of(a_snapshot([a_node("hv1"), a_node("hv2"), a_node("hv3")], vms), PLACER)
+    assert list(found.nodes) == ["hv1", "hv2", "hv3"]
+    assert all(loss.survivable and not loss.stranded for loss in found.nodes.values())
+    assert found.fit is None
+
+
+def test_a_limit_to_the_lost_node_strands_the_vm() -> None:
+    vms = [a_vm("tied", node="hv1", node_limit=["hv1"]), a_vm("free", node="hv1")]
+    found = capacity_of(a_snapshot([a_node("hv1"), a_node("hv2")], vms), PLACER)
+    assert [stranded.vm for stranded in found.nodes["hv1"].stranded] == ["tied"]
+    assert "hv2: outside the VM's limit (hv1)" in found.nodes["hv1"].stranded[0].reason
+    assert found.nodes["hv2"].survivable
+
+
+def test_what_does_not_run_is_not_missed() -> None:
+    vms = [a_vm(state, node="hv1", state=state, memory_mib=3500) for state in ("stopped", "disabled", "failed")]
+    found = capacity_of(a_snapshot([a_node("hv1", memory_mib=16000), a_node("hv2", memory_mib=1024)], vms), PLACER)
+    assert found.nodes["hv1"].survivable
+
+
+def test_vms_that_fit_only_in_one_way_come_back() -> None:
+    nodes = [a_node("old", memory_mib=6144), a_node("hv2", memory_mib=2048), a_node("hv4", memory_mib=4096)]
+    vms = [a_vm(f"vm{size}", node="old", memory_mib=1024 * size) for size in (1, 2, 3)]
+    assert capacity_of(a_snapshot(nodes, vms, NO_RESERVE), PLACER).nodes["old"].survivable
+
+
+def test_the_higher_priority_comes_back_first() -> None:
+    nodes = [a_node("hv1", memory_mib=4096), a_node("hv2", memory_mib=1024)]
+    vms = [a_vm("idle", node="hv1", memory_mib=1024), a_vm("vital", node="hv1", memory_mib=1024, priority=5)]
+    found = capacity_of(a_snapshot(nodes, vms, NO_RESERVE), PLACER).nodes["hv1"]
+    assert [stranded.vm for stranded in found.stranded] == ["idle"]
+
+
+def test_fit_counts_places_and_not_memory() -> None:
+    nodes = [a_node("hv1", memory_mib=2500), a_node("hv2", memory_mib=1999), a_node("hv3", mode="flushed")]
+    snapshot = a_snapshot(nodes, [a_vm("web", node="hv2", memory_mib=1000)], NO_RESERVE)
+    assert capacity_of(snapshot, PLACER, VmSize(1000, 1)).fit == 2
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(100, 5000), min_size=1, max_size=4), st.integers(50, 700))
+def test_as_many_vms_fit_as_can_be_placed_one_after_the_other(sizes: list[int], memory_mib: int) -> None:
+    snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=size) for n, size in enumerate(sizes)], (), NO_RESERVE)
+    planner, placed = PLACER.planner(snapshot), 0
+    while planner.place(a_request(f"vm{placed}", memory_mib=memory_mib)).node:
+        placed += 1
+    assert capacity_of(snapshot, PLACER, VmSize(memory_mib, 1)).fit == placed

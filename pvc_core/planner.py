@@ -3,8 +3,8 @@
 
 First one VM after the other by their selectors, each decision seeing the ones before it: that spreads. Only where
 a VM is left without a place that way, the set is searched as a whole (`plan_assignment`), and where VMs stand in one
-another's way also the order of moves (`plan_order`). What is found is put to the filters once more before it counts:
-a plan never leaves a limit because a search was wrong.
+another's way also the order of moves (`plan_order`). What the first search finds is put to the filters once more
+before it counts; the moves of the second are checked against limits and memory at every step.
 """
 
 from __future__ import annotations

@@ -135,14 +135,11 @@ class LibvirtHypervisor:
                 del self._migrations[uuid]
 
     def cancel_migration(self, uuid: str) -> None:
-        with self._changing_migrations:
-            migration = self._migrations.get(uuid)
-        if migration is not None:
-            migration.stop("the migration was cancelled")
+        if self._stop_own(uuid):
             return
-        with self._command() as connection:  # perhaps one that an earlier daemon has begun
+        with self._command() as connection:  # perhaps there is one that an earlier daemon has begun
             domain = find_domain(connection, uuid)
-            if domain is None or not is_migrating_away(domain):
+            if domain is None or not is_migrating_away(domain) or self._stop_own(uuid):
                 return
             try:
                 domain.abortJob()
@@ -151,6 +148,13 @@ class LibvirtHypervisor:
                     raise
 
     # ---------------------------------------------------------------------------------------------- how
+
+    def _stop_own(self, uuid: str) -> bool:
+        with self._changing_migrations:
+            migration = self._migrations.get(uuid)
+        if migration is not None:
+            migration.stop("the migration was cancelled")
+        return migration is not None
 
     def _command(self) -> AbstractContextManager[LibvirtConnection]:
         """A connection of the command's own; see `connection`."""

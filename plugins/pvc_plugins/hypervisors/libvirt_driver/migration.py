@@ -9,6 +9,7 @@ the call's own return says how it ended.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 _FLAGS = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
 _POLL_INTERVAL_S = 0.1
+_STUCK_AFTER_S = 2.0
 _SETTLE_TIMEOUT_S = 10.0
 _SETTLE_INTERVAL_S = 0.1
 _BYTES_PER_MIB = 1024**2
@@ -64,6 +66,7 @@ class OutgoingMigration:
         self._stop_reason = ""
         self._was_running = True
         self._switched_over = False
+        self._stuck_since_s = math.inf
         self._over = False
 
     def stop(self, reason: str) -> None:
@@ -124,6 +127,7 @@ class OutgoingMigration:
             try:
                 if self._stop_reason:
                     domain.abortJob()
+                    self._free_if_stuck(domain)
                 else:
                     self._tell(domain)
             except libvirt.libvirtError as error:
@@ -141,6 +145,25 @@ class OutgoingMigration:
         percent = 100 * (total_bytes - remaining_bytes) // total_bytes if total_bytes else 0
         progress = MigrationProgress(max(0, min(100, percent)), remaining_bytes // _BYTES_PER_MIB)
         tell_progress(self._on_progress, self._request.uuid, progress)
+
+    def _free_if_stuck(self, domain: LibvirtDomain) -> None:
+        """Help libvirt out when the abort has met the switch-over.
+
+        QEMU has cancelled the migration and runs the guest again, while libvirt (9.0 at least) waits for ever for the
+        pause that it has just missed. Pausing the guest lets libvirt find out; it resumes the guest itself.
+        """
+        if not self._switched_over:
+            return
+        job = domain.jobStats()
+        is_cancelled_in_qemu = is_outgoing(job) and not job.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL)
+        if not is_cancelled_in_qemu or state_of(domain) is not DomainState.RUNNING:
+            self._stuck_since_s = math.inf
+            return
+        self._stuck_since_s = min(self._stuck_since_s, time.monotonic())
+        if time.monotonic() >= self._stuck_since_s + _STUCK_AFTER_S:
+            log.warning("migration_abort_stuck", uuid=self._request.uuid)
+            domain.suspend()
+            self._stuck_since_s = math.inf
 
     # --------------------------------------------------------------------------------- when it has failed
 
@@ -164,15 +187,17 @@ class OutgoingMigration:
         )
         if look.here is None and look.there is DomainState.RUNNING:
             return
+        reason = failure.reason if look.here is None else self._stop_reason or failure.reason
         is_lost = not look.is_certain and look.here is not DomainState.RUNNING
-        raise HypervisorError(self._stop_reason or failure.reason, connection_lost=is_lost) from failure
+        raise HypervisorError(reason, connection_lost=is_lost) from failure
 
     def _look(self) -> _Look:
         """Where the guest is active; what libvirt left behind is resumed or ended, where that is certainly right."""
         with session(self._request.source_uri) as source:
             domain = find_domain(source, self._request.uuid)
             here = state_of(domain)
-            if here not in (None, DomainState.PAUSED) and not self._switched_over:
+            is_as_before = here is not None and (here is DomainState.PAUSED) is not self._was_running
+            if is_as_before and not self._switched_over:
                 return _Look(here, None, is_certain=True)
             try:
                 with session(self._request.target_uri) as target:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
+    from pvc_core.fencing import FenceAgent, FenceAgentEntry, FenceRequest, FenceVerdict
     from pvc_core.hookspecs import hookimpl
     from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
+    from pvc_core.networks import NetworkDriver, NetworkEntry, NetworkSite, NetworkSpec
     from pvc_core.plugin_types import (
         Filter,
         FilterEntry,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         HypervisorSite,
         NodeCapacity,
         PlacementRequest,
+        PluginOptions,
         RecoveryPolicy,
         RecoveryPolicyEntry,
         Rejection,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     )
     from pvc_core.ports import ClusterStore, Hypervisor
     from pvc_core.snapshot import ClusterSnapshot, NodeView
+    from pvc_core.storage import StorageBackend, StorageBackendEntry, StorageHealth, StorageSite, Volume
 
 __all__ = [
     # registering
@@ -41,17 +45,31 @@ __all__ = [
     "RecoveryPolicyEntry",
     "StoreEntry",
     "HypervisorEntry",
+    "StorageBackendEntry",
+    "FenceAgentEntry",
+    "NetworkEntry",
     # what a driver implements
     "Selector",
     "Filter",
     "RecoveryPolicy",
     "ClusterStore",
     "Hypervisor",
+    "StorageBackend",
+    "FenceAgent",
+    "NetworkDriver",
     # what it is given and gives back
     "PlacementRequest",
     "NodeCapacity",
     "Rejection",
     "HypervisorSite",
+    "StorageSite",
+    "StorageHealth",
+    "Volume",
+    "FenceRequest",
+    "FenceVerdict",
+    "NetworkSite",
+    "NetworkSpec",
+    "PluginOptions",
     "VmProposal",
     "DomainDefinition",
     "VmRecord",
@@ -70,14 +88,27 @@ _HOMES = {
     "DomainDefinition": "domain_xml",
     "PvcError": "errors",
     "PluginError": "errors",
+    "FenceAgent": "fencing",
+    "FenceAgentEntry": "fencing",
+    "FenceRequest": "fencing",
+    "FenceVerdict": "fencing",
     "NodeMode": "model",
     "Settings": "model",
     "VmMetadata": "model",
     "VmRecord": "model",
+    "NetworkDriver": "networks",
+    "NetworkEntry": "networks",
+    "NetworkSite": "networks",
+    "NetworkSpec": "networks",
     "ClusterStore": "ports",
     "Hypervisor": "ports",
     "ClusterSnapshot": "snapshot",
     "NodeView": "snapshot",
+    "StorageBackend": "storage",
+    "StorageBackendEntry": "storage",
+    "StorageHealth": "storage",
+    "StorageSite": "storage",
+    "Volume": "storage",
 }
 """The module of each public name; the others live in `plugin_types`."""
 

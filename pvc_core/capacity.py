@@ -127,7 +127,7 @@ def fit(size: VmSize, snapshot: ClusterSnapshot, placer: Placer) -> int:
     request = PlacementRequest(vm="one more", uuid="", memory_mib=size.memory_mib, vcpus=size.vcpus)
 
     def takes_one(node: NodeCapacity) -> bool:
-        return bool(filter_nodes(placer.drivers.filters, request, (node,), snapshot.settings).candidates)
+        return bool(filter_nodes(placer.drivers, request, (node,), snapshot.settings).candidates)
 
     return sum(_most(node, request, takes_one) for node in placer.capacities(snapshot).values())
 

@@ -17,6 +17,7 @@ from pvc_core.errors import InvalidInput, Refused
 from pvc_core.leader import comes_back
 from pvc_core.model import DrainReport, NodeMode, NodeRecord, Settings
 from pvc_core.ports import Check, Create, Set
+from pvc_core.selector_expression import check_selector
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_commands import Outcome, VmCommands
 from pvc_core.vm_states import OFF
@@ -82,7 +83,7 @@ class Commands(VmCommands):
         if unknown:
             raise InvalidInput(unknown[0], "is not a setting", allowed=SETTING_NAMES)
         _check_types(patch)
-        self._check_default_selector(patch)
+        patch = self._with_default_selector(patch)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             if layout.SETTINGS in snapshot.broken:
@@ -99,11 +100,12 @@ class Commands(VmCommands):
         change = self._view.commit(decide)
         return Outcome(change.reason, bool(change.ops))
 
-    def _check_default_selector(self, patch: Mapping[str, object]) -> None:
-        name = patch.get("default_selector")
-        if name is not None and name not in self._registry.selectors:
-            known = sorted(self._registry.selectors)
-            raise InvalidInput("default_selector", "is not registered by any plugin", str(name), known)
+    def _with_default_selector(self, patch: Mapping[str, object]) -> Mapping[str, object]:
+        """The patch with its default selector as it is kept: every selector in it is one that a plugin registers."""
+        text = patch.get("default_selector")
+        if text is None:
+            return patch
+        return {**patch, "default_selector": check_selector(str(text), self._registry.selectors, "default_selector")}
 
 
 def _check_types(patch: Mapping[str, object]) -> None:

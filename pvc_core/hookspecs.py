@@ -23,6 +23,8 @@ from collections.abc import Sequence
 
 import pluggy
 
+from pvc_core.fencing import FenceAgentEntry
+from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_types import (
     FilterEntry,
     HypervisorEntry,
@@ -32,6 +34,7 @@ from pvc_core.plugin_types import (
     VmProposal,
 )
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.storage import StorageBackendEntry
 
 PROJECT = "pvc"
 
@@ -136,6 +139,71 @@ def pvc_recovery_policies() -> Sequence[RecoveryPolicyEntry]:  # type: ignore[em
         @hookimpl
         def pvc_recovery_policies():
             return [RecoveryPolicyEntry("precious", "held, unless tagged precious", HoldUnlessPrecious())]
+    """
+
+
+@hookspec
+def pvc_storage_backends() -> Sequence[StorageBackendEntry]:  # type: ignore[empty-body]
+    """Register storage backends, chosen by name for a volume.
+
+    `open` builds the backend for one host without connecting. When it raises, that backend is shown as unusable;
+    nothing else is affected.
+
+        from pvc_core import StorageBackendEntry, hookimpl
+
+        def open_lvm(site):
+            from acme_lvm.backend import LvmBackend
+            return LvmBackend(site.node)
+
+        @hookimpl
+        def pvc_storage_backends():
+            return [StorageBackendEntry("lvm", "logical volumes of this host", open_lvm)]
+    """
+
+
+@hookspec
+def pvc_fence_agents() -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
+    """Register fence agents, chosen by name per node.
+
+    The agents of a lost node are asked in order until one confirms that it is off. They fail closed: an exception,
+    an answer that is no `FenceVerdict` and one that comes after `deadline_s` all mean "not fenced", and nothing
+    is recovered from that node.
+
+        from pvc_core import FenceAgentEntry, FenceVerdict, hookimpl
+
+        class Pdu:
+            def power_off(self, request):
+                from acme_pdu import Outlet
+                outlet = Outlet(request.device["host"], request.device["outlet"])
+                outlet.off()
+                return FenceVerdict(outlet.state() == "off", f"the outlet is {outlet.state()}")
+
+            def power_state(self, request):
+                from acme_pdu import Outlet
+                return Outlet(request.device["host"], request.device["outlet"]).state()
+
+        @hookimpl
+        def pvc_fence_agents():
+            return [FenceAgentEntry("acme-pdu", "switched outlets of Acme's PDUs", Pdu(), deadline_s=20)]
+    """
+
+
+@hookspec
+def pvc_networks() -> Sequence[NetworkEntry]:  # type: ignore[empty-body]
+    """Register kinds of networks, chosen by name for a network.
+
+    `open` builds the driver for one host without touching it. When it raises, the networks of that kind are shown as
+    missing on that host, and VMs that need them are not placed there.
+
+        from pvc_core import NetworkEntry, hookimpl
+
+        def open_macvtap(site):
+            from acme_macvtap.driver import Macvtap
+            return Macvtap(site.node)
+
+        @hookimpl
+        def pvc_networks():
+            return [NetworkEntry("macvtap", "guests directly on the host's link", open_macvtap)]
     """
 
 

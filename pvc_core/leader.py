@@ -21,7 +21,7 @@ from pvc_core.errors import PluginError, Refused
 from pvc_core.leader_actions import CancelMove, FinishDrain, HoldVm, LeaderAction, LeaveVm, MoveVm, StartVm, VmAction
 from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
-from pvc_core.plugin_calls import ask
+from pvc_core.placement_drivers import request_for
 from pvc_core.plugin_types import PlacementRequest, RecoveryPolicyEntry
 from pvc_core.ports import Check, Op, Set
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -109,7 +109,7 @@ def _flush(
     for decision in _places_elsewhere(node.name, movable, snapshot, placer):
         if not decision.node:
             if not _will_have_a_place(node.name, decision, snapshot, placer):
-                actions.append(_without_candidate(node.name, decision, snapshot, policies))
+                actions.append(_without_candidate(node.name, decision, snapshot, placer, policies))
         elif slots.take(node.name, decision.node):
             reason = f"flush of {node.name}; {decision.reason}"
             actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
@@ -166,7 +166,9 @@ def _memory_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot)
     return any(problems.get(name) == {"memory"} for name in losing)
 
 
-def _without_candidate(node: str, decision: Decision, snapshot: ClusterSnapshot, policies: Policies) -> LeaderAction:
+def _without_candidate(
+    node: str, decision: Decision, snapshot: ClusterSnapshot, placer: Placer, policies: Policies
+) -> LeaderAction:
     """The VM's recovery policy says what becomes of it; a policy that is missing or fails means "hold"."""
     record = snapshot.vms[decision.uuid].value
     name = record.metadata.recovery_policy
@@ -176,7 +178,9 @@ def _without_candidate(node: str, decision: Decision, snapshot: ClusterSnapshot,
         note = f" (recovery policy {name} is not installed)"
     else:
         try:
-            verdict = ask(name, entry.policy.without_candidate, PlacementRequest.for_vm(record))
+            plugin, drivers = entry.plugin or name, placer.drivers
+            asked = request_for(plugin, PlacementRequest.for_vm(record), drivers, snapshot.settings)
+            verdict = drivers.calls.ask(plugin, entry.policy.without_candidate, asked)
         except PluginError as failure:
             note = f" ({failure.sentence()})"
     if verdict == "stay":

@@ -13,6 +13,7 @@ import msgspec
 
 from pvc_core.errors import InvalidInput
 from pvc_core.model import VmMetadata
+from pvc_core.selector_expression import check_selector
 
 LIST_FIELDS = ("node_limit", "tags")
 FIELDS = VmMetadata.__struct_fields__
@@ -79,8 +80,9 @@ def check_metadata(
     for node in metadata.node_limit if "node_limit" in fields else ():
         if node not in known_nodes:
             raise InvalidInput("node_limit", "is not a node of this cluster", node, known_nodes)
-    if "node_selector" in fields:
-        _check_name("node_selector", metadata.node_selector, selectors)
+    if "node_selector" in fields and metadata.node_selector:
+        selector = check_selector(metadata.node_selector, selectors)
+        metadata = msgspec.structs.replace(metadata, node_selector=selector)
     if "recovery_policy" in fields:
         _check_name("recovery_policy", metadata.recovery_policy, recovery_policies)
     return metadata

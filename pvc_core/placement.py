@@ -17,30 +17,20 @@ placed at all: a limit is never violated by a decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 import msgspec
 
 from pvc_core.capacity_view import CapacityView, with_vm, without_vm
 from pvc_core.errors import NoCandidate, PluginError
-from pvc_core.placement_steps import CORE_MEM, Filtered, Ranked, Ranking, filter_nodes, rank
-from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, Rejection, SelectorEntry
+from pvc_core.placement_drivers import PlacementDrivers
+from pvc_core.placement_steps import Filtered, Ranked, Ranking, default_selector, filter_nodes, rank
+from pvc_core.plugin_types import NodeCapacity, PlacementRequest, Rejection
 from pvc_core.snapshot import ClusterSnapshot
 
 __all__ = ["Decision", "PlacementDrivers", "Placer", "Planner", "Ranked", "Rejection", "is_default_selector"]
 
 NODES_IN_A_SENTENCE = 3
 REASONS_IN_A_SENTENCE = 8
-
-
-class PlacementDrivers(Protocol):
-    """What placement needs of a registry."""
-
-    @property
-    def selectors(self) -> Mapping[str, SelectorEntry]: ...
-
-    @property
-    def filters(self) -> Mapping[str, FilterEntry]: ...
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,12 +112,11 @@ class Planner:
             self._snapshot.node(only)
         drivers, settings = self._placer.drivers, self._snapshot.settings
         nodes = self._nodes_for(request, only)
-        filtered = filter_nodes(drivers.filters, request, nodes, settings)
-        default = CORE_MEM.name if is_default_selector(settings.default_selector) else settings.default_selector
+        filtered = filter_nodes(drivers, request, nodes, settings)
         named = request.metadata.node_selector
-        wanted = default if is_default_selector(named) else named
+        wanted = default_selector(settings) if is_default_selector(named) else named
         if filtered.candidates:
-            ranking = rank(drivers.selectors, wanted, default, request, filtered.candidates)
+            ranking = rank(drivers, wanted, request, filtered.candidates, settings)
         else:
             ranking = Ranking(wanted, "", ())
         failures = filtered.failures + ranking.failures

@@ -14,21 +14,26 @@ from typing import SupportsFloat
 
 import msgspec
 
-from pvc_core.errors import PluginError
+from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.model import Settings
-from pvc_core.plugin_calls import ask
+from pvc_core.placement_drivers import PlacementDrivers, request_for
 from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, Rejection, SelectorEntry
+from pvc_core.selector_expression import SelectorExpression, parse_selector
 
 REQUIRED_FILTERS = ("limit", "ready", "memory")
 """Without these nothing is placed: a limit is hard, also on a node where its plugin is blocked or broken."""
 
 
 class Ranked(msgspec.Struct, frozen=True, gc=False):
-    """One candidate's place in the ranking. `raw`: what the selector said; `score`: that, from 0 (worst) to 100."""
+    """One candidate's place in the ranking. `raw`: what the selector said; `score`: that, from 0 (worst) to 100.
+
+    parts: of a selector expression, the score by each of its selectors; `raw` is then their weighted mean.
+    """
 
     node: str
     score: float
     raw: float
+    parts: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class _Verdicts:
 
 
 def filter_nodes(
-    filters: Mapping[str, FilterEntry],
+    drivers: PlacementDrivers,
     request: PlacementRequest,
     nodes: Sequence[NodeCapacity],
     settings: Settings,
@@ -89,11 +94,11 @@ def filter_nodes(
     verdicts = _Verdicts(nodes)
     failures = []
     for name in REQUIRED_FILTERS:
-        if name not in filters:
+        if name not in drivers.filters:
             verdicts.reject_all(f"the filter {name} is not loaded, and nothing is placed without it", "core")
-    for entry in filters.values():
+    for entry in drivers.filters.values():
         try:
-            reasons = _rejected_by(entry, request, nodes, settings)
+            reasons = _rejected_by(entry, drivers, request, nodes, settings)
         except PluginError as failure:
             failures.append(failure)
             if entry.fail_closed:
@@ -111,18 +116,23 @@ def filter_nodes(
 
 
 def _rejected_by(
-    entry: FilterEntry, request: PlacementRequest, nodes: Sequence[NodeCapacity], settings: Settings
+    entry: FilterEntry,
+    drivers: PlacementDrivers,
+    request: PlacementRequest,
+    nodes: Sequence[NodeCapacity],
+    settings: Settings,
 ) -> Mapping[str, object]:
     """Node names with reasons; names that were not asked about do not matter. Raises `PluginError`."""
     plugin = entry.plugin or entry.name
+    asked = request_for(plugin, request, drivers, settings)
 
     def answer() -> dict[str, object]:
-        reasons = entry.filter.reject(request, nodes, settings)
+        reasons = entry.filter.reject(asked, nodes, settings)
         if not isinstance(reasons, Mapping):
             raise TypeError(f"filter {entry.name} returned {type(reasons).__name__} instead of a mapping")
         return dict(reasons)
 
-    return ask(plugin, answer)
+    return drivers.calls.ask(plugin, answer)
 
 
 def _reason_text(reason: object) -> str:
@@ -133,35 +143,88 @@ def _reason_text(reason: object) -> str:
 
 
 def rank(
-    selectors: Mapping[str, SelectorEntry],
+    drivers: PlacementDrivers,
     wanted: str,
-    default: str,
     request: PlacementRequest,
     candidates: Sequence[NodeCapacity],
+    settings: Settings,
 ) -> Ranking:
-    """Rank by the wanted selector; where it is missing or fails, by the default, and at last by the core's `mem`."""
+    """Rank by the wanted selectors; where none of them can, by the cluster's default, and at last by the core's `mem`.
+
+    Of an expression, a selector that is missing or fails is left out, and the others rank.
+    """
     failures: list[PluginError] = []
     missing: list[str] = []
-    for name in dict.fromkeys((wanted, default)):
-        entry = selectors.get(name)
-        if entry is None:
-            missing.append(name)
-            continue
-        try:
-            raw = _scores_by(entry, request, candidates)
-        except PluginError as failure:
-            failures.append(failure)
-            continue
-        return Ranking(entry.name, entry.summary, _ordered(raw, request), tuple(failures), tuple(missing))
-    raw = _scores_by(CORE_MEM, request, candidates)
+    for text in dict.fromkeys((wanted, default_selector(settings))):
+        expression = _parsed(text)
+        scored: dict[str, dict[str, float]] = {}
+        for name in expression.names:
+            entry = drivers.selectors.get(name)
+            if entry is None:
+                missing.append(name)
+                continue
+            try:
+                scored[name] = _scores_by(entry, drivers, request, candidates, settings)
+            except PluginError as failure:
+                failures.append(failure)
+        if scored:
+            return _ranking(expression, scored, drivers, request, tuple(failures), tuple(missing))
+    raw = {node.name: float(node.free_mib) for node in candidates}
     return Ranking(CORE_MEM.name, CORE_MEM.summary, _ordered(raw, request), tuple(failures), tuple(missing))
 
 
-def _scores_by(entry: SelectorEntry, request: PlacementRequest, candidates: Sequence[NodeCapacity]) -> dict[str, float]:
+def default_selector(settings: Settings) -> str:
+    """The selector of VMs that name none."""
+    return CORE_MEM.name if settings.default_selector in ("", "none") else settings.default_selector
+
+
+def _parsed(text: str) -> SelectorExpression:
+    """An expression that a record holds, whatever it is: one that makes no sense is a selector nobody has."""
+    try:
+        return parse_selector(text)
+    except InvalidInput:
+        return SelectorExpression(((text, 1.0),))
+
+
+def _ranking(
+    expression: SelectorExpression,
+    scored: Mapping[str, dict[str, float]],
+    drivers: PlacementDrivers,
+    request: PlacementRequest,
+    failures: tuple[PluginError, ...],
+    missing: tuple[str, ...],
+) -> Ranking:
+    """The ranking by what the selectors of an expression said, those that failed left out."""
+    if len(scored) == 1:
+        ((name, raw),) = scored.items()
+        return Ranking(name, drivers.selectors[name].summary, _ordered(raw, request), failures, missing)
+    left = SelectorExpression(tuple((name, weight) for name, weight in expression.parts if name in scored))
+    shares = {name: _normalised(raw) for name, raw in scored.items()}
+    total = sum(weight for _, weight in left.parts)
+    raw = {
+        node: sum(weight * shares[name][node] for name, weight in left.parts) / total
+        for node in next(iter(shares.values()))
+    }
+    ranked = tuple(
+        msgspec.structs.replace(one, parts={name: share[one.node] for name, share in shares.items()})
+        for one in _ordered(raw, request)
+    )
+    return Ranking(str(left), f"the best weighted mean of {left}", ranked, failures, missing)
+
+
+def _scores_by(
+    entry: SelectorEntry,
+    drivers: PlacementDrivers,
+    request: PlacementRequest,
+    candidates: Sequence[NodeCapacity],
+    settings: Settings,
+) -> dict[str, float]:
     """A finite number for exactly the candidates. Raises `PluginError` for anything else."""
+    plugin = entry.plugin or entry.name
+    asked = request_for(plugin, request, drivers, settings)
 
     def answer() -> dict[str, float]:
-        scores = entry.selector.score(request, candidates)
+        scores = entry.selector.score(asked, candidates)
         if not isinstance(scores, Mapping):
             raise TypeError(f"selector {entry.name} returned {type(scores).__name__} instead of a mapping")
         unknown = [str(node) for node in scores if node not in names]
@@ -173,7 +236,7 @@ def _scores_by(entry: SelectorEntry, request: PlacementRequest, candidates: Sequ
         return {node: _finite(entry.name, node, scores[node]) for node in names}
 
     names = {node.name: None for node in candidates}
-    return ask(entry.plugin or entry.name, answer)
+    return drivers.calls.ask(plugin, answer)
 
 
 def _finite(selector: str, node: str, score: object) -> float:
@@ -189,13 +252,19 @@ def _finite(selector: str, node: str, score: object) -> float:
 
 
 def _ordered(raw: Mapping[str, float], request: PlacementRequest) -> tuple[Ranked, ...]:
-    """Best first; equals: where the VM is, then by name. Scores run from 0 to 100; all are 100 when all are equal."""
+    """Best first; equals: where the VM is, then by name."""
+    scores = _normalised(raw)
+    best_first = sorted(raw, key=lambda node: (-raw[node], node != request.current_node, node))
+    return tuple(Ranked(node, scores[node], raw[node]) for node in best_first)
+
+
+def _normalised(raw: Mapping[str, float]) -> dict[str, float]:
+    """From 0 (the worst) to 100 (the best); all are 100 when all are equal."""
     if not raw:
-        return ()
+        return {}
     low, high = min(raw.values()), max(raw.values())
     # Halved, because the difference of two finite numbers need not be finite.
     span = high / 2 - low / 2
-    best_first = sorted(raw, key=lambda node: (-raw[node], node != request.current_node, node))
     if span == 0:
-        return tuple(Ranked(node, 100.0, raw[node]) for node in best_first)
-    return tuple(Ranked(node, (raw[node] / 2 - low / 2) / span * 100, raw[node]) for node in best_first)
+        return dict.fromkeys(raw, 100.0)
+    return {node: (score / 2 - low / 2) / span * 100 for node, score in raw.items()}

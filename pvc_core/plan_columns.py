@@ -73,7 +73,7 @@ def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, 
             key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
             asked = replace(request, memory_mib=0)
         if key not in known:
-            left = filter_nodes(placer.drivers.filters, asked, empty, settings).candidates
+            left = filter_nodes(placer.drivers, asked, empty, settings).candidates
             known[key] = tuple(indices[node.name] for node in left)
         may.append(known[key])
     return Columns(
@@ -111,7 +111,6 @@ def _veto(
             capacity = without_vm(capacity, snapshot, requests[other].uuid)
         for other in come:
             capacity = with_vm(capacity, requests[other])
-        filters = placer.drivers.filters
-        return not filter_nodes(filters, requests[vm], (capacity,), snapshot.settings).candidates
+        return not filter_nodes(placer.drivers, requests[vm], (capacity,), snapshot.settings).candidates
 
     return veto

@@ -37,6 +37,14 @@ def ask(plugin: str, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         raise PluginError(plugin, traceback.format_exception_only(error)[-1].strip()) from error
 
 
+class PluginCalls:
+    """How plugins are called at run time: whatever one does, its caller gets an answer or a `PluginError`."""
+
+    def ask(self, plugin: str, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The plugin's answer. Raises `PluginError`, as `ask`."""
+        return ask(plugin, question, *args, **kwargs)
+
+
 def log_failure(failure: PluginError) -> None:
     """Log what a plugin did wrong, with the traceback of what it raised."""
     log.warning("plugin_failed", plugin=failure.plugin, problem=failure.problem, exc_info=failure.__cause__)

@@ -19,13 +19,25 @@ import pluggy
 
 from pvc_core import hookspecs
 from pvc_core.errors import PluginError
+from pvc_core.fencing import FenceAgentEntry
+from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_calls import ask
 from pvc_core.plugin_types import FilterEntry, HypervisorEntry, RecoveryPolicyEntry, SelectorEntry, StoreEntry
+from pvc_core.storage import StorageBackendEntry
 
 ENTRY_POINT_GROUP = "pvc"
 OWN_DISTRIBUTION = "pvc"
 
-DriverEntry = StoreEntry | HypervisorEntry | FilterEntry | SelectorEntry | RecoveryPolicyEntry
+DriverEntry = (
+    StoreEntry
+    | HypervisorEntry
+    | FilterEntry
+    | SelectorEntry
+    | RecoveryPolicyEntry
+    | StorageBackendEntry
+    | FenceAgentEntry
+    | NetworkEntry
+)
 
 ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
     "stores": StoreEntry,
@@ -33,6 +45,9 @@ ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
     "filters": FilterEntry,
     "selectors": SelectorEntry,
     "recovery_policies": RecoveryPolicyEntry,
+    "storage_backends": StorageBackendEntry,
+    "fence_agents": FenceAgentEntry,
+    "networks": NetworkEntry,
 }
 """Kinds of drivers; the hook that registers one is called `pvc_<kind>`."""
 
@@ -42,6 +57,9 @@ _CALLED: Mapping[type[DriverEntry], tuple[str, str]] = {
     FilterEntry: ("filter", "reject"),
     SelectorEntry: ("selector", "score"),
     RecoveryPolicyEntry: ("policy", "without_candidate"),
+    StorageBackendEntry: ("open", ""),
+    FenceAgentEntry: ("agent", "power_off"),
+    NetworkEntry: ("open", ""),
 }
 """The field of an entry that is called, and the method, where it is not called itself."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NO_METADATA = VmMetadata()
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """What is configured for one plugin, as the frozen structs that it declared with `pvc_config_section`.
+
+    machine: this machine's, from the configuration file. cluster: the same everywhere, from the store. None: the
+    plugin has not declared any.
+    """
+
+    machine: Any = None
+    cluster: Any = None
+
+
+NO_OPTIONS = PluginOptions()
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class PlacementRequest:
     """Nodes that must not be chosen this time, such as the one being flushed."""
     accept_unflushing: bool = False
     """A node on its way back into service counts as ready: for the VMs that return to it."""
+    options: PluginOptions = NO_OPTIONS
+    """What is configured for the plugin that is asked."""
 
     @classmethod
     def for_vm(

@@ -17,13 +17,18 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pvc_core.errors import InvalidInput, PluginError, PvcError
-from pvc_core.plugin_calls import ask
-from pvc_core.plugin_loading import ENTRY_TYPES, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
+from pvc_core.fencing import FenceAgentEntry
+from pvc_core.model import Settings
+from pvc_core.networks import NetworkEntry
+from pvc_core.plugin_calls import PluginCalls
+from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
 from pvc_core.plugin_names import Granted, active_info, grant, load_each
 from pvc_core.plugin_types import (
+    NO_OPTIONS,
     FilterEntry,
     HypervisorEntry,
     HypervisorSite,
+    PluginOptions,
     RecoveryPolicyEntry,
     SelectorEntry,
     StoreEntry,
@@ -31,12 +36,13 @@ from pvc_core.plugin_types import (
 )
 from pvc_core.ports import ClusterStore, Hypervisor
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.storage import StorageBackendEntry
 
 __all__ = ["Objection", "PluginInfo", "Registry", "Validation"]
 
 DISABLED_VARIABLE = "PVC_DISABLED_PLUGINS"
 
-EntryT = TypeVar("EntryT", StoreEntry, HypervisorEntry, FilterEntry, SelectorEntry, RecoveryPolicyEntry)
+EntryT = TypeVar("EntryT", bound=DriverEntry)
 OpenableT = TypeVar("OpenableT", StoreEntry, HypervisorEntry)
 SiteT = TypeVar("SiteT")
 OpenedT = TypeVar("OpenedT")
@@ -71,6 +77,11 @@ class Registry:
     recovery_policies: Mapping[str, RecoveryPolicyEntry]
     stores: Mapping[str, StoreEntry]
     hypervisors: Mapping[str, HypervisorEntry]
+    storage_backends: Mapping[str, StorageBackendEntry]
+    fence_agents: Mapping[str, FenceAgentEntry]
+    networks: Mapping[str, NetworkEntry]
+    calls: PluginCalls
+    """Through which every plugin is called."""
     plugins: tuple[PluginInfo, ...]
     problems: tuple[str, ...]
     """A sentence for each plugin, driver or setting that was refused."""
@@ -86,6 +97,10 @@ class Registry:
         self.recovery_policies = _by_name(granted, RecoveryPolicyEntry)
         self.stores = _by_name(granted, StoreEntry)
         self.hypervisors = _by_name(granted, HypervisorEntry)
+        self.storage_backends = _by_name(granted, StorageBackendEntry)
+        self.fence_agents = _by_name(granted, FenceAgentEntry)
+        self.networks = _by_name(granted, NetworkEntry)
+        self.calls = PluginCalls()
         active = [active_info(plugin, granted, refusals.get(plugin.found.name, ())) for plugin in loaded]
         self.plugins = tuple(sorted([*active, *refused], key=lambda info: (info.name, info.distribution)))
         reported += [f"plugin {info.name}: {info.error}" for info in self.plugins if info.error]
@@ -125,12 +140,25 @@ class Registry:
     def open_store(self, url: str) -> ClusterStore:
         """The store for this URL, not connected yet. Raises `InvalidInput`, or `PluginError` when its driver breaks."""
         entry = _for_url("store", self.stores, url)
-        return _opened(entry.plugin, entry.open, url)
+        return self._opened(entry.plugin, entry.open, url)
 
     def open_hypervisor(self, site: HypervisorSite) -> Hypervisor:
         """The hypervisor for this site, not connected yet. Raises as `open_store`."""
         entry = _for_url("hypervisor", self.hypervisors, site.url)
-        return _opened(entry.plugin, entry.open, site)
+        return self._opened(entry.plugin, entry.open, site)
+
+    def _opened(self, plugin: str, opener: Callable[[SiteT], OpenedT], site: SiteT) -> OpenedT:
+        """What the driver opens; a `PvcError` of its own passes, anything else becomes a `PluginError`."""
+        try:
+            return self.calls.ask(plugin, opener, site)
+        except PluginError as failure:
+            if isinstance(failure.__cause__, PvcError):
+                raise failure.__cause__ from None
+            raise
+
+    def options(self, plugin: str, settings: Settings) -> PluginOptions:
+        """What is configured for a plugin under these settings of the cluster."""
+        return NO_OPTIONS
 
     def validate_vm(self, proposal: VmProposal, snapshot: ClusterSnapshot) -> Validation:
         """Ask every plugin's `pvc_validate_vm`."""
@@ -141,7 +169,7 @@ class Registry:
             plugin = implementation.plugin_name
             arguments = [offered[name] for name in implementation.argnames]
             try:
-                reasons = ask(plugin, _reasons, implementation.function, arguments)
+                reasons = self.calls.ask(plugin, _reasons, implementation.function, arguments)
             except PluginError as failure:
                 failures.append(failure)
             else:
@@ -175,16 +203,6 @@ def _for_url(what: str, entries: Mapping[str, OpenableT], url: str) -> OpenableT
     known = sorted({f"{known}:" for listed in schemes.values() for known in listed})
     # Never the whole URL: it may hold a password.
     raise InvalidInput(what, "no driver is loaded for this URL's scheme", scheme or "(none)", known)
-
-
-def _opened(plugin: str, opener: Callable[[SiteT], OpenedT], site: SiteT) -> OpenedT:
-    """What the driver opens; a `PvcError` of its own passes, anything else it raises becomes a `PluginError`."""
-    try:
-        return ask(plugin, opener, site)
-    except PluginError as failure:
-        if isinstance(failure.__cause__, PvcError):
-            raise failure.__cause__ from None
-        raise
 
 
 def _reasons(function: Callable[..., object], arguments: Sequence[object]) -> list[str]:

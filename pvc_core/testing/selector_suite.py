@@ -19,8 +19,9 @@ from functools import lru_cache
 
 from pvc_core.model import NodeMode
 from pvc_core.placement import Decision, Placer
+from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.placement_steps import CORE_MEM
-from pvc_core.plugin_types import FilterEntry, NodeCapacity, SelectorEntry
+from pvc_core.plugin_types import NodeCapacity, SelectorEntry
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, a_vm
 
@@ -28,14 +29,6 @@ from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot,
 @lru_cache(maxsize=1)
 def _installed() -> Registry:
     return Registry.load()
-
-
-class _Drivers:
-    """The selectors under test beside the filters that are installed."""
-
-    def __init__(self, selectors: Mapping[str, SelectorEntry]) -> None:
-        self.selectors = {CORE_MEM.name: CORE_MEM, **selectors}
-        self.filters: Mapping[str, FilterEntry] = _installed().filters
 
 
 class SelectorSuite:
@@ -61,7 +54,9 @@ class SelectorSuite:
 
     def placer(self) -> Placer:
         """A placer that knows this selector."""
-        return Placer(_Drivers(self.registry().selectors))
+        registry = self.registry()
+        selectors = {CORE_MEM.name: CORE_MEM, **registry.selectors}
+        return Placer(GivenDrivers(selectors, _installed().filters, registry.calls, registry.options))
 
     @staticmethod
     def candidates() -> tuple[NodeCapacity, ...]:

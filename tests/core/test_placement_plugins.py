@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from pvc_core.errors import PluginError
 from pvc_core.model import Settings
 from pvc_core.placement import Placer, Rejection
+from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, SelectorEntry
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
@@ -48,7 +48,7 @@ def a_placer(
     on_plugin_failure: Callable[[PluginError], None] | None = None,
 ) -> Placer:
     """The built-in drivers and further ones."""
-    drivers = SimpleNamespace(
+    drivers = GivenDrivers(
         selectors={**BUILT_IN.selectors, **(selectors or {})}, filters={**BUILT_IN.filters, **(filters or {})}
     )
     return Placer(drivers, on_plugin_failure)
@@ -88,7 +88,7 @@ def test_a_selector_that_is_not_installed_is_replaced_by_the_default_and_the_dec
 
 
 def test_without_any_selector_the_core_ranks_by_free_memory() -> None:
-    placer = Placer(SimpleNamespace(selectors={}, filters=BUILT_IN.filters))
+    placer = Placer(GivenDrivers(selectors={}, filters=BUILT_IN.filters))
     decision = placer.place(a_request(node_selector="acme"), THREE_NODES)
     assert (decision.node, decision.selector) == ("hv2", "mem")
     assert "the selector mem is not installed" in decision.degraded
@@ -164,6 +164,6 @@ def test_a_filter_that_fails_closed_leaves_no_node_when_it_fails() -> None:
 @pytest.mark.parametrize("name", ["limit", "ready", "memory"])
 def test_without_a_required_filter_nothing_is_placed(name: str) -> None:
     filters = {other: entry for other, entry in BUILT_IN.filters.items() if other != name}
-    decision = Placer(SimpleNamespace(selectors=BUILT_IN.selectors, filters=filters)).place(a_request(), THREE_NODES)
+    decision = Placer(GivenDrivers(selectors=BUILT_IN.selectors, filters=filters)).place(a_request(), THREE_NODES)
     assert decision.node == ""
     assert f"the filter {name} is not loaded" in decision.reason

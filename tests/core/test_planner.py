@@ -10,6 +10,7 @@ from plan_checks import fewest_moves, replay
 from pvc_core import FilterEntry, NodeCapacity, PlacementRequest
 from pvc_core.model import Settings, VmRecord
 from pvc_core.placement import Placer
+from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.plan_assignment import NOWHERE, assign, weights_of
 from pvc_core.plan_columns import Columns
 from pvc_core.planner import Plan, Wish, plan
@@ -177,16 +178,9 @@ class AtMostOneVm:
         return {node.name: "has a VM" for node in nodes if node.assigned_vms >= 1}
 
 
-class WithPluginFilter:
-    """The built-in drivers and one more filter."""
-
-    def __init__(self) -> None:
-        self.selectors = PLACER.drivers.selectors
-        self.filters = {**PLACER.drivers.filters, "one": FilterEntry("one", "one VM per node", AtMostOneVm())}
-
-
 def test_a_filter_of_a_plugin_is_asked_at_every_step_of_a_search() -> None:
-    placer = Placer(WithPluginFilter())
+    filters = {**PLACER.drivers.filters, "one": FilterEntry("one", "one VM per node", AtMostOneVm())}
+    placer = Placer(GivenDrivers(PLACER.drivers.selectors, filters))
     snapshot = three_sizes(medium=5)
     made = plan(leaving(snapshot, "old"), snapshot, placer)
     assert (made.complete, made.proven) == (False, True)

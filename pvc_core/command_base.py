@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""command_base: what every command stands on: the watched view, the store, the plugins, and how it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pvc_core.changes import Change
+from pvc_core.cluster_view import ClusterView
+from pvc_core.model import NodeRecord, VmRecord
+from pvc_core.placement import Decision, Placer
+from pvc_core.plugin_calls import log_failure
+from pvc_core.ports import Clock, ClusterStore
+from pvc_core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: the VM or node as it is now wanted, the sentence why, and how its place was chosen.
+
+    `changed` is False when everything was as wanted already.
+    """
+
+    reason: str
+    changed: bool
+    vm: VmRecord | None = None
+    node: NodeRecord | None = None
+    decision: Decision | None = None
+
+
+class CommandBase:
+    """The parts that the commands share. Thread-safe, as the view and the store are."""
+
+    def __init__(self, view: ClusterView, store: ClusterStore, registry: Registry, clock: Clock) -> None:
+        self._view = view
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._placer = Placer(registry, log_failure)
+
+    @staticmethod
+    def _outcome(change: Change, decision: Decision | None = None) -> Outcome:
+        return Outcome(change.reason, bool(change.ops), vm=change.vm, decision=decision)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vm_definitions: what an operator can say a VM is: define, redefine, rename, change its metadata, forget it.
+
+A method returns when the *intent* is in the store. Every method is one transaction, decided again when somebody
+else was faster; what is refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+import uuid as uuid_module
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import msgspec
+import structlog
+
+from pvc_core import changes, layout
+from pvc_core.changes import Change
+from pvc_core.command_base import CommandBase, Outcome
+from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
+from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
+from pvc_core.metadata import FIELDS, apply_patch, check_metadata
+from pvc_core.model import VmMetadata, VmRecord, VmState
+from pvc_core.placement import Decision
+from pvc_core.plugin_types import PlacementRequest, VmProposal
+from pvc_core.ports import Create, Delete, Entry, Set
+from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.vm_states import OFF
+
+log = structlog.get_logger(__name__)
+
+
+class VmDefinitions(CommandBase):
+    """Commands on what a VM is."""
+
+    def define(self, xml: str, metadata: VmMetadata, *, target: str = "", start: bool = False) -> Outcome:
+        """A new VM from libvirt XML, placed within its limit by its selector, or on `target`.
+
+        Raises `InvalidInput`, `AlreadyExists` (name or UUID), `NotFound` (target), `NoCandidate`.
+        """
+        domain = parse_domain(xml)
+        check_vm_name(domain.name)
+        uuid = domain.uuid or str(uuid_module.uuid4())
+        xml = with_identity(xml, uuid, domain.name)
+        taken: dict[str, PvcError] = {
+            layout.vm_name(domain.name): AlreadyExists("VM", domain.name),
+            layout.vm(uuid): AlreadyExists("VM", uuid),
+            layout.definition(uuid): AlreadyExists("VM", uuid),
+        }
+        chosen: list[Decision] = []
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            if domain.name in snapshot.uuid_by_name:
+                raise AlreadyExists("VM", domain.name)
+            if uuid in snapshot.vms or layout.vm(uuid) in snapshot.broken:
+                raise AlreadyExists("VM", uuid)
+            checked = self._checked(metadata, snapshot)
+            self._ask_validators(snapshot, domain, checked, None)
+            record = self._new_record(domain, uuid, checked, start)
+            decision = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=target)
+            decision.raise_if_none()
+            chosen[:] = [decision]
+            placed = msgspec.structs.replace(
+                record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
+            )
+            change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken)
+            return changes.on_same_node(change, snapshot, decision.node)
+
+        change = self._view.commit(decide)
+        return Outcome(change.reason, True, vm=change.vm, decision=chosen[0])
+
+    def _new_record(self, domain: DomainDefinition, uuid: str, metadata: VmMetadata, start: bool) -> VmRecord:
+        return VmRecord(
+            uuid=uuid,
+            name=domain.name,
+            state=VmState.STARTING if start else VmState.STOPPED,
+            node="",
+            home="",
+            memory_mib=domain.memory_mib,
+            vcpus=domain.vcpus,
+            metadata=metadata,
+            changed_at=self._clock.utc_iso(),
+        )
+
+    def definition(self, vm: str) -> str:
+        """The VM's libvirt XML, name and UUID as in its record."""
+        stored = self._view.snapshot().vm(vm)
+        return self._definition_entry(stored.value).data.decode()
+
+    def redefine(self, vm: str, xml: str) -> Outcome:
+        """Replace the VM's definition; what runs takes it over at its next start.
+
+        Name and UUID stay the record's. Raises `InvalidInput`, `NoCandidate` when it has grown too large for its node.
+        """
+        domain = parse_domain(xml)
+        old = self._definition_entry(self._view.snapshot().vm(vm).value)
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            stored = snapshot.vm(vm)
+            before = stored.value
+            self._refuse_migrating(before)
+            after = msgspec.structs.replace(before, memory_mib=domain.memory_mib, vcpus=domain.vcpus)
+            self._ask_validators(snapshot, domain, after.metadata, before)
+            text = with_identity(xml, before.uuid, before.name).encode()
+            if text == old.data and after == before:
+                return changes.already(stored, "the definition is the same", before)
+            if after.memory_mib > before.memory_mib:
+                self._refuse_growth(after, snapshot)
+            return Change(
+                (
+                    Set(old.key, text, old.version),
+                    changes.write_vm(stored, after),
+                    *changes.ledger_ops(before, after, changes.ledgers_of(snapshot, before.node)),
+                ),
+                "the definition is replaced" + ("" if before.state in OFF else "; it takes effect at the next start"),
+                after,
+                _overtaken(before.name, old),
+            )
+
+        return self._outcome(self._view.commit(decide))
+
+    def _refuse_growth(self, record: VmRecord, snapshot: ClusterSnapshot) -> None:
+        decision = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=record.node)
+        too_small = [r.reason for r in decision.rejections if r.plugin == "memory"]
+        if too_small:
+            raise Refused(record.name, f"it would not fit on {record.node} any more: {too_small[0]}")
+
+    def undefine(self, vm: str) -> Outcome:
+        """Forget a VM that is off. Its volumes are not touched."""
+        name_entry, definition = self._identity_entries(vm)
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            stored = snapshot.vm(vm)
+            if stored.value.state not in OFF:
+                raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
+            ledgers = changes.ledgers_of(snapshot, stored.value.node)
+            change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
+            return replace(change, on_conflict=_overtaken(stored.value.name, name_entry, definition))
+
+        return self._outcome(self._view.commit(decide))
+
+    def rename(self, vm: str, new_name: str) -> Outcome:
+        """Give a VM that is off another name: in its record, its definition and the index of names, at once."""
+        check_vm_name(new_name)
+        name_entry, definition = self._identity_entries(vm)
+        new_key = layout.vm_name(new_name)
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            stored = snapshot.vm(vm)
+            before = stored.value
+            if before.name == new_name:
+                return changes.already(stored, f"its name is {new_name} already", before)
+            if new_name in snapshot.uuid_by_name:
+                raise AlreadyExists("VM", new_name)
+            if before.state not in OFF:
+                raise Refused(before.name, f"is {before.state}; only a VM that is off can be renamed")
+            reason = f"renamed from {before.name}"
+            after = msgspec.structs.replace(before, name=new_name, reason=reason, changed_at=self._clock.utc_iso())
+            text = with_identity(definition.data.decode(), before.uuid, new_name).encode()
+            return Change(
+                (
+                    Create(new_key, before.uuid.encode()),
+                    Delete(name_entry.key, name_entry.version),
+                    changes.write_vm(stored, after),
+                    Set(definition.key, text, definition.version),
+                ),
+                reason,
+                after,
+                {new_key: AlreadyExists("VM", new_name), **_overtaken(before.name, name_entry, definition)},
+            )
+
+        return self._outcome(self._view.commit(decide))
+
+    def change_metadata(self, vm: str, patch: Mapping[str, object]) -> Outcome:
+        """Change some metadata fields. What runs goes on where it is; the next decision uses the new values."""
+        domain = parse_domain(self.definition(vm))
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            stored = snapshot.vm(vm)
+            before = stored.value
+            metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
+            if metadata == before.metadata:
+                return changes.already(stored, "the metadata is the same", before)
+            self._ask_validators(snapshot, domain, metadata, before)
+            after = msgspec.structs.replace(before, metadata=metadata)
+            limit = metadata.node_limit
+            violated = bool(limit) and before.node not in limit
+            note = f"; {before.node}, where it is now, is outside its limit until it is moved" if violated else ""
+            return Change((changes.write_vm(stored, after),), f"metadata changed{note}", after)
+
+        return self._outcome(self._view.commit(decide))
+
+    def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot, fields: Collection[str] = FIELDS) -> VmMetadata:
+        registry = self._registry
+        return check_metadata(metadata, snapshot.nodes, registry.selectors, registry.recovery_policies, fields)
+
+    def _ask_validators(
+        self, snapshot: ClusterSnapshot, domain: DomainDefinition, metadata: VmMetadata, previous: VmRecord | None
+    ) -> None:
+        """Every plugin may object to a VM as it would be."""
+        validation = self._registry.validate_vm(VmProposal(domain, metadata, previous), snapshot)
+        for failure in validation.failures:
+            log.warning("validator_failed", plugin=failure.plugin, problem=failure.problem)
+        if validation.objections:
+            raise InvalidInput("VM", validation.sentence)
+
+    @staticmethod
+    def _refuse_migrating(record: VmRecord) -> None:
+        if record.state is VmState.MIGRATING:
+            raise Refused(record.name, f"is migrating to {record.target}; `pvc vm start` cancels the migration")
+
+    def _definition_entry(self, record: VmRecord) -> Entry:
+        entry = self._store.get(layout.definition(record.uuid))
+        if entry is None:
+            raise BrokenRecord(layout.definition(record.uuid), "it is missing")
+        return entry
+
+    def _identity_entries(self, vm: str) -> tuple[Entry, Entry]:
+        """The name's and the definition's entries, read in one request."""
+        record = self._view.snapshot().vm(vm).value
+        keys = (layout.vm_name(record.name), layout.definition(record.uuid))
+        found = self._store.get_many(keys)
+        for key in keys:
+            if key not in found:
+                raise BrokenRecord(key, "it is missing")
+        return found[keys[0]], found[keys[1]]
+
+
+def _overtaken(vm: str, *read_before: Entry) -> dict[str, PvcError]:
+    """What it means when one of these was changed after it was read."""
+    refused = Refused(vm, "its name or definition was changed by somebody else at the same time")
+    return {entry.key: refused for entry in read_before}

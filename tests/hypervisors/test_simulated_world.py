@@ -51,6 +51,26 @@ def host(folder: Path) -> Iterator[Host]:
         hypervisor.close()
 
 
+def test_hosts_that_start_at_the_same_moment_all_find_the_new_world(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def open_one(folder: Path, together: threading.Barrier) -> None:
+        together.wait(DEADLINE_S)
+        try:
+            SimulatedWorld(folder).close()
+        except HypervisorError as error:
+            failed.append(error)
+
+    for number in range(40):
+        together = threading.Barrier(6)
+        threads = [threading.Thread(target=open_one, args=(tmp_path / str(number), together)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed
+
+
 def definition(uuid: str, behaviour: str = "", name: str = "web1", memory_mib: int = 512, vcpus: int = 2) -> str:
     return (
         f"<domain type='simulated'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>{memory_mib}</memory>"

@@ -8,6 +8,7 @@ machine's monotonic clock, which all its processes share; when the machine has b
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 import time
@@ -118,7 +119,14 @@ class World:
 
 
 def _open(folder: Path) -> sqlite3.Connection:
+    """The file, made ready by one process at a time: SQLite does not wait for another that changes its journal mode."""
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "opening.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _make_ready(folder)
+
+
+def _make_ready(folder: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         folder / FILE_NAME, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )

@@ -19,7 +19,7 @@ from pvc_core import layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
-from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Settings, VmRecord
+from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
@@ -31,6 +31,7 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
     layout.REPORTS: NodeReport,
     layout.MEMBERS: Member,
     layout.VMS: VmRecord,
+    layout.RULES: Rule,
 }
 COMMIT_ATTEMPTS = 100
 AGES_HOLD_S = 1.0
@@ -38,7 +39,7 @@ REFRESH_ATTEMPTS = 3
 
 
 class ClusterView:
-    """A copy of nodes, ledgers, reports, members, VMs and settings, kept up to date by watches. Thread-safe."""
+    """A copy of nodes, ledgers, reports, members, VMs, rules and settings, kept up to date by watches. Thread-safe."""
 
     def __init__(self, store: ClusterStore, clock: Clock) -> None:
         self._store = store
@@ -277,6 +278,7 @@ class ClusterView:
         return ClusterSnapshot(
             nodes=nodes,
             vms=dict(records[layout.VMS]),
+            rules=dict(sorted(records[layout.RULES].items())),
             settings=self._settings.value if self._settings else Settings(),
             settings_version=self._settings.version if self._settings else -1,
             settings_data=self._settings.data if self._settings else b"",

@@ -23,8 +23,9 @@ DEFINITIONS = "/definitions"
 NAMES = "/names"
 VM_NAMES = "/names/vms"
 TOKENS = "/tokens"
+RULES = "/rules"
 
-DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS)
+DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES)
 
 
 def member(node: str) -> str:
@@ -65,6 +66,11 @@ def vm_name(name: str) -> str:
 def token(name: str) -> str:
     """An API token's record."""
     return f"{TOKENS}/{name}"
+
+
+def rule(name: str) -> str:
+    """The rule's record."""
+    return f"{RULES}/{name}"
 
 
 def name_in(key: str) -> str:

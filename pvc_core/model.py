@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""model: the records of the store as frozen typed data: VMs, nodes, reports, ledgers, members, settings.
+"""model: the records of the store as frozen typed data: VMs, nodes, reports, ledgers, members, rules, settings.
 
 One set of types for store, API and CLI. Encoded as JSON; a record carries the schema version it was written
 with, and fields this version does not know survive a rewrite (see `pvc_core.codec`).
@@ -15,6 +15,7 @@ import msgspec
 from pvc_core.layout import SCHEMA_VERSION
 
 MigrationMethod = Literal["live", "shutdown", "none"]
+RuleKind = Literal["together", "apart", "prefer"]
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
 
@@ -226,6 +227,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a node reports."""
     report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
     """A node whose report is older than this takes no new VMs."""
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Which VMs belong together, apart, or rather on certain nodes.
+
+    members: names of VMs, or `tag:T` for all VMs that have the tag T. hard: never broken by a decision; without it the
+    rule is a preference. nodes: of `prefer`, which is always a preference, the weights of nodes by name; negative
+    ones are avoided.
+    """
+
+    schema: int = SCHEMA_VERSION
+    name: Name
+    kind: RuleKind
+    members: tuple[str, ...] = ()
+    hard: bool = False
+    nodes: dict[str, Annotated[float, msgspec.Meta(ge=-1000, le=1000)]] = {}
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord, NotFound
-from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord
+from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord
 
 EMPTY_LEDGER = Ledger()
 DEFAULT_SETTINGS = Settings()
@@ -57,10 +57,11 @@ class NodeView:
 
 @dataclass(frozen=True)
 class ClusterSnapshot:
-    """Nodes by name, VMs by UUID, the settings, and the records that do not parse by key."""
+    """Nodes and rules by name, VMs by UUID, the settings, and the records that do not parse by key."""
 
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     vms: Mapping[str, Stored[VmRecord]] = field(default_factory=dict)
+    rules: Mapping[str, Stored[Rule]] = field(default_factory=dict)
     settings: Settings = DEFAULT_SETTINGS
     settings_version: int = -1
     settings_data: bytes = b""

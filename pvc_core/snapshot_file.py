@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""snapshot_file: the cluster as a file that travels: nodes, VMs and settings by name, in YAML or JSON.
+"""snapshot_file: the cluster as a file that travels: nodes, VMs, rules and settings by name, in YAML or JSON.
 
 The same format describes the cluster of a simulated scenario, so a real cluster can be played there and a
 scenario can be planned without a cluster. It holds what decisions are made from and nothing that identifies
@@ -32,6 +32,7 @@ from pvc_core.model import (
     NodeRecord,
     NodeReport,
     Reservation,
+    Rule,
     Settings,
     VmMetadata,
     VmRecord,
@@ -90,16 +91,6 @@ class VmEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     faults: Faults = Faults()
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which VMs belong together, apart or on certain nodes. Kept as it is; nothing is placed by it yet."""
-
-    name: str
-    kind: Literal["together", "apart", "prefer"]
-    members: tuple[str, ...] = ()
-    hard: bool = False
-    nodes: dict[str, float] = {}
-
-
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole file."""
 
@@ -135,6 +126,8 @@ def parse_file(text: str, origin: str = "snapshot") -> SnapshotFile:
         for name, entry in (document.get(section) or {}).items() if isinstance(document.get(section), dict) else ():
             _refuse_unknown(entry, kind, f"{origin}: {section}.{name}")
             _converted(entry, kind, f"{origin}: {section}.{name}")
+    for index, entry in enumerate(document.get("rules") or () if isinstance(document.get("rules"), list) else ()):
+        _refuse_unknown(entry, Rule, f"{origin}: rules[{index}]")
     _refuse_unknown(document.get("settings"), Settings, f"{origin}: settings")
     return _converted({key: value for key, value in document.items() if value is not None}, SnapshotFile, origin)
 
@@ -171,12 +164,16 @@ def snapshot_of(file: SnapshotFile, origin: str = "snapshot") -> ClusterSnapshot
             if node not in file.nodes:
                 near = get_close_matches(node, file.nodes, 1)
                 raise InvalidInput(f"{origin}: vms.{name}.{field}", "is no node of this file", node, near)
+    for index, rule in enumerate(file.rules):
+        if rule.name in (other.name for other in file.rules[:index]):
+            raise InvalidInput(f"{origin}: rules[{index}].name", "is the name of another rule as well", rule.name)
     by_node: dict[str, list[VmRecord]] = {name: [] for name in file.nodes}
     for record in records.values():
         by_node[record.node].append(record)
     return ClusterSnapshot(
         nodes={name: _node(name, file.nodes[name], by_node[name]) for name in sorted(file.nodes)},
         vms={record.uuid: Stored(layout.vm(record.uuid), record, 0) for record in records.values()},
+        rules={rule.name: Stored(layout.rule(rule.name), rule, 0) for rule in file.rules},
         settings=file.settings,
         settings_version=0,
     )
@@ -236,6 +233,7 @@ def file_of(snapshot: ClusterSnapshot) -> SnapshotFile:
         settings=snapshot.settings,
         nodes=nodes,
         vms={vm.name: _vm_entry(vm, nodes) for vm in vms if vm.node in nodes},
+        rules=tuple(snapshot.rules[name].value for name in sorted(snapshot.rules)),
     )
 
 
@@ -244,7 +242,12 @@ def document_of(snapshot: ClusterSnapshot) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(file_of(snapshot))
     settings = {**msgspec.to_builtins(snapshot.settings)}
     settings.pop("schema", None)
-    return {"settings": settings, "nodes": document.get("nodes", {}), "vms": document.get("vms", {})}
+    return {
+        "settings": settings,
+        "nodes": document.get("nodes", {}),
+        "vms": document.get("vms", {}),
+        "rules": [_rule_entry(rule) for rule in document.get("rules", ())],
+    }
 
 
 def _node_entry(view: NodeView) -> NodeEntry:
@@ -261,6 +264,11 @@ def _node_entry(view: NodeView) -> NodeEntry:
         load_1m=report.load_1m,
         available_mib=report.memory_available_mib,
     )
+
+
+def _rule_entry(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rule says, without what it does not use."""
+    return {field: value for field, value in rule.items() if field != "schema" and value}
 
 
 def _vm_entry(vm: VmRecord, nodes: Mapping[str, NodeEntry]) -> VmEntry:

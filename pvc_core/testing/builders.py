@@ -26,6 +26,8 @@ from pvc_core.model import (
     NodeRecord,
     NodeReport,
     Reservation,
+    Rule,
+    RuleKind,
     Settings,
     VmMetadata,
     VmRecord,
@@ -124,11 +126,17 @@ def a_vm(
     )
 
 
+def a_rule(name: str, kind: RuleKind, *members: str, hard: bool = False, **nodes: float) -> Rule:
+    """A rule; `nodes` are the weights of one that prefers."""
+    return Rule(name=name, kind=kind, members=members, hard=hard, nodes=nodes)
+
+
 def a_snapshot(
     nodes: Iterable[NodeView] = (),
     vms: Iterable[VmRecord] = (),
     settings: Settings | None = None,
     *,
+    rules: Iterable[Rule] = (),
     active: Collection[str] | None = None,
     epoch: int | None = None,
 ) -> ClusterSnapshot:
@@ -142,6 +150,7 @@ def a_snapshot(
     return ClusterSnapshot(
         nodes=views,
         vms={vm.uuid: stored(layout.vm(vm.uuid), vm) for vm in records},
+        rules={rule.name: stored(layout.rule(rule.name), rule) for rule in rules},
         settings=settings or Settings(),
         settings_version=0,
         epoch=epoch,

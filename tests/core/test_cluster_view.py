@@ -21,7 +21,7 @@ from pvc_core.model import NodeMode, NodeRecord, NodeReport, Settings, VmMetadat
 from pvc_core.ports import Check, Create, Delete, Entry, Set, Subscription
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.system_clock import SystemClock
-from pvc_core.testing.builders import a_vm, uuid_of
+from pvc_core.testing.builders import a_rule, a_vm, uuid_of
 from pvc_core.testing.counting_store import CountingStore
 from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.testing.store_harness import DEADLINE_S, eventually
@@ -533,3 +533,11 @@ def test_a_view_that_was_closed_is_told_nothing_more(cluster: Any) -> None:
     other = cluster.new_view()
     assert "web1" in other.snapshot().uuid_by_name
     assert view.generation == generation
+
+
+def test_rules_are_seen_by_name_and_one_that_does_not_parse_is_kept_as_broken(cluster: Any) -> None:
+    cluster.put(layout.rule("web-apart"), a_rule("web-apart", "apart", "web1", "web2", hard=True))
+    cluster.put(layout.rule("odd"), b"{}")
+    snapshot = cluster.new_view().snapshot()
+    assert [stored.value.members for stored in snapshot.rules.values()] == [("web1", "web2")]
+    assert list(snapshot.broken) == [layout.rule("odd")]

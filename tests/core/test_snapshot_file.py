@@ -14,7 +14,7 @@ from pvc_core.placement import Placer
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.snapshot_file import document_of, parse_file, read_snapshot
-from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_request, a_rule, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 SCENARIO = """
@@ -42,7 +42,8 @@ def a_cluster() -> ClusterSnapshot:
         a_vm("db1", node="hv2", memory_mib=2048, state="disabled"),
         a_vm("held", node="hv1", home="hv2", state="stopped", held=True),
     ]
-    return a_snapshot(nodes, vms, Settings(default_selector="vms", memory_overcommit=1.5))
+    rules = [a_rule("pair", "apart", "web1", "tag:front", hard=True), a_rule("big", "prefer", "db1", hv1=10, hv2=-5)]
+    return a_snapshot(nodes, vms, Settings(default_selector="vms", memory_overcommit=1.5), rules=rules)
 
 
 def test_a_scenario_is_read_as_a_cluster() -> None:
@@ -61,12 +62,16 @@ def test_a_scenario_is_read_as_a_cluster() -> None:
     assert (hv1.reserved.memory_mib, hv1.is_alive, hv1.record.value.labels) == (1536, True, {"rack": "a"})
     assert (hv2.is_alive, hv2.mode) == (False, NodeMode.FLUSHED)
     assert snapshot.settings.default_selector == "vms"
+    assert snapshot.rules["pair"].value == a_rule("pair", "apart", "web1", "tag:front", hard=True)
 
 
 def test_what_is_written_is_read_back_to_the_same_decisions() -> None:
     snapshot = a_cluster()
     again = read_snapshot(json.dumps(document_of(snapshot)))
     assert again.settings == snapshot.settings
+    assert {name: rule.value for name, rule in again.rules.items()} == {
+        name: rule.value for name, rule in snapshot.rules.items()
+    }
     assert document_of(again) == document_of(snapshot)
     request = a_request("new", memory_mib=700)
     assert PLACER.place(request, again) == PLACER.place(request, snapshot)
@@ -94,6 +99,11 @@ def test_a_vm_on_its_way_is_written_where_it_comes_from() -> None:
         ("just words", "file: must hold nodes and vms by name"),
         ("nodes: {hv1: {memory_mib: 1, power: maybe}}", "file: nodes.hv1.power: invalid enum value 'maybe'"),
         ("rules: [{name: x, kind: near}]", "file: rules[0].kind: invalid enum value 'near'"),
+        ("rules: [{name: x, kind: apart, member: [a]}]", "file: rules[0]: has no key 'member'; is members meant?"),
+        (
+            "rules: [{name: x, kind: apart}, {name: x, kind: together}]",
+            "file: rules[1].name 'x': is the name of another rule as well",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(text: str, sentence: str) -> None:

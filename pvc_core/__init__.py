@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
-    from pvc_core.fencing import FenceAgent, FenceAgentEntry, FenceRequest, FenceVerdict
+    from pvc_core.fencing import FenceAgent, FenceAgentEntry, FenceRequest, FenceStatus, FenceVerdict
     from pvc_core.hookspecs import hookimpl
     from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
-    from pvc_core.networks import NetworkDriver, NetworkEntry, NetworkSite, NetworkSpec
+    from pvc_core.networks import NetworkDriver, NetworkEntry, NetworkSite, NetworkSpec, NetworkState
     from pvc_core.plugin_types import (
         Filter,
         FilterEntry,
@@ -35,7 +35,23 @@ if TYPE_CHECKING:
     )
     from pvc_core.ports import ClusterStore, Hypervisor
     from pvc_core.snapshot import ClusterSnapshot, NodeView
-    from pvc_core.storage import StorageBackend, StorageBackendEntry, StorageHealth, StorageSite, Volume
+    from pvc_core.storage import (
+        ClonesVolumes,
+        FencesClients,
+        MovesContents,
+        PoolUsage,
+        ResizesVolumes,
+        Snapshot,
+        SnapshotsVolumes,
+        StorageBackend,
+        StorageBackendEntry,
+        StorageCapability,
+        StorageHealth,
+        StorageSite,
+        Volume,
+        check_volume_name,
+        check_volume_size,
+    )
 
 __all__ = [
     # registering
@@ -55,6 +71,11 @@ __all__ = [
     "ClusterStore",
     "Hypervisor",
     "StorageBackend",
+    "ResizesVolumes",
+    "ClonesVolumes",
+    "MovesContents",
+    "SnapshotsVolumes",
+    "FencesClients",
     "FenceAgent",
     "NetworkDriver",
     # what it is given and gives back
@@ -64,11 +85,18 @@ __all__ = [
     "HypervisorSite",
     "StorageSite",
     "StorageHealth",
+    "StorageCapability",
     "Volume",
+    "Snapshot",
+    "PoolUsage",
+    "check_volume_name",
+    "check_volume_size",
     "FenceRequest",
     "FenceVerdict",
+    "FenceStatus",
     "NetworkSite",
     "NetworkSpec",
+    "NetworkState",
     "PluginOptions",
     "VmProposal",
     "DomainDefinition",
@@ -91,6 +119,7 @@ _HOMES = {
     "FenceAgent": "fencing",
     "FenceAgentEntry": "fencing",
     "FenceRequest": "fencing",
+    "FenceStatus": "fencing",
     "FenceVerdict": "fencing",
     "NodeMode": "model",
     "Settings": "model",
@@ -100,11 +129,22 @@ _HOMES = {
     "NetworkEntry": "networks",
     "NetworkSite": "networks",
     "NetworkSpec": "networks",
+    "NetworkState": "networks",
     "ClusterStore": "ports",
     "Hypervisor": "ports",
     "ClusterSnapshot": "snapshot",
     "NodeView": "snapshot",
+    "ClonesVolumes": "storage",
+    "FencesClients": "storage",
+    "MovesContents": "storage",
+    "PoolUsage": "storage",
+    "ResizesVolumes": "storage",
+    "Snapshot": "storage",
+    "SnapshotsVolumes": "storage",
     "StorageBackend": "storage",
+    "StorageCapability": "storage",
+    "check_volume_name": "storage",
+    "check_volume_size": "storage",
     "StorageBackendEntry": "storage",
     "StorageHealth": "storage",
     "StorageSite": "storage",

@@ -8,9 +8,10 @@ means "not fenced".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from itertools import groupby
+from typing import Literal, Protocol, get_args
 
 from pvc_core.errors import PluginError
 from pvc_core.plugin_calls import PluginCalls
@@ -23,51 +24,149 @@ PowerState = Literal["on", "off", "unknown"]
 class FenceRequest:
     """The node that is to be off, and the device that can see to it.
 
-    device: the agent's own parameters for this device, such as its address and credentials; never logged.
+    address: where other nodes reach it, "" when unknown. device: the agent's own parameters for this device, such as
+    its address and credentials; never logged. lost_for_s: how long its session has been gone, by the clock of the
+    node that asks; 0 when it is not lost. watchdog_s: the node had armed a watchdog that ends it this many seconds
+    after it lost its session; None when it had not.
     """
 
     node: str
     address: str = ""
     device: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lost_for_s: float = 0.0
+    watchdog_s: float | None = None
     options: PluginOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True)
 class FenceVerdict:
-    """confirmed: the device itself says that the node is off now. detail: a sentence for the operator."""
+    """confirmed: it is certain that the node is off, or can no longer do harm. detail: a sentence for the operator."""
 
     confirmed: bool
     detail: str
 
 
+@dataclass(frozen=True)
+class FenceStatus:
+    """What a device says without being told to do anything. detail: a sentence, why it is unknown for example."""
+
+    power: PowerState
+    detail: str = ""
+
+
 class FenceAgent(Protocol):
-    """Switches a node off through a device that works without the node's help."""
+    """Switches a node off by means that work without the node's help. Called on any node, from several threads."""
 
     def power_off(self, request: FenceRequest) -> FenceVerdict:
-        """Switch the node off and look whether it is. Idempotent: a node that is off already is confirmed."""
+        """Switch the node off and look whether it is. Idempotent: a node that is off already is confirmed.
 
-    def power_state(self, request: FenceRequest) -> PowerState:
-        """What the device says now, without changing anything: for a dry check."""
+        That a command was accepted confirms nothing; only that the device, asked afterwards, says "off".
+        """
+
+    def status(self, request: FenceRequest) -> FenceStatus:
+        """What the device says now, without changing anything: for a dry check of address and credentials."""
 
 
 @dataclass(frozen=True)
 class FenceAgentEntry:
-    """A fence agent by name. deadline_s: after which its answer does not count any more."""
+    """A fence agent by name.
+
+    deadline_s: after which its answer does not count any more. secrets: the device parameters that nobody may read
+    again, such as ("password",); the others are shown to operators.
+    """
 
     name: str
     summary: str
     agent: FenceAgent
     deadline_s: float = 60.0
+    secrets: tuple[str, ...] = ()
     plugin: str = ""
+
+
+@dataclass(frozen=True)
+class FenceDevice:
+    """One of the devices that can switch a node off: the agent that drives it and the agent's parameters for it.
+
+    level: lower ones are tried first. All devices of a level have to confirm, as for a host with two power supplies.
+    """
+
+    agent: str
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    level: int = 1
+
+
+OptionsOf = Callable[[str], PluginOptions]
+"""What is configured for a plugin, by its name."""
+
+
+def fence_node(
+    request: FenceRequest,
+    devices: Iterable[FenceDevice],
+    agents: Mapping[str, FenceAgentEntry],
+    calls: PluginCalls,
+    options_of: OptionsOf,
+) -> FenceVerdict:
+    """Switch a node off by its devices: level by level, until all devices of one level have confirmed.
+
+    Fails closed as `fence` does; without devices nothing is confirmed.
+    """
+    said: list[str] = []
+    for _, level in groupby(sorted(devices, key=lambda device: device.level), key=lambda device: device.level):
+        verdicts = []
+        for device in level:
+            entry = agents.get(device.agent)
+            if entry is None:
+                verdicts.append(FenceVerdict(False, f"the fence agent {device.agent} is not installed"))
+            else:
+                asked = replace(request, device=device.parameters)
+                verdicts.append(fence(entry, asked, calls, options_of(entry.plugin)))
+            if not verdicts[-1].confirmed:
+                break
+        if all(verdict.confirmed for verdict in verdicts):
+            return FenceVerdict(True, "; ".join(verdict.detail for verdict in verdicts))
+        said.append(verdicts[-1].detail)
+    return FenceVerdict(False, "; ".join(said) or f"{request.node} has no fence device")
 
 
 def fence(entry: FenceAgentEntry, request: FenceRequest, calls: PluginCalls, options: PluginOptions) -> FenceVerdict:
     """Ask an agent to switch a node off. Fails closed: whatever is not a confirmation is a refusal with its reason."""
+
+    def power_off(request: FenceRequest) -> FenceVerdict:
+        return checked_verdict(entry.agent.power_off(request))
+
     try:
-        answer = calls.ask(entry.plugin or entry.name, entry.agent.power_off, replace(request, options=options))
+        verdict = calls.ask(entry.plugin or entry.name, power_off, replace(request, options=options))
     except PluginError as failure:
-        return FenceVerdict(False, failure.sentence())
-    if not isinstance(answer, FenceVerdict) or answer.confirmed is not True:
-        said = answer.detail if isinstance(answer, FenceVerdict) else f"it answered {type(answer).__name__}"
-        return FenceVerdict(False, f"fence agent {entry.name}: {said or 'not confirmed'}")
-    return answer
+        return FenceVerdict(False, f"fence agent {entry.name}: {failure.problem}")
+    if not verdict.confirmed:
+        return FenceVerdict(False, f"fence agent {entry.name}: {verdict.detail or 'not confirmed'}")
+    return verdict
+
+
+def fence_status(
+    entry: FenceAgentEntry, request: FenceRequest, calls: PluginCalls, options: PluginOptions
+) -> FenceStatus:
+    """Ask a device what it says, changing nothing. An agent that fails knows nothing, which its detail explains."""
+
+    def status(request: FenceRequest) -> FenceStatus:
+        answer = entry.agent.status(request)
+        if type(answer) is not FenceStatus or answer.power not in get_args(PowerState):
+            raise TypeError(f"it answered {answer!r} instead of a FenceStatus")
+        return answer
+
+    try:
+        return calls.ask(entry.plugin or entry.name, status, replace(request, options=options))
+    except PluginError as failure:
+        return FenceStatus("unknown", f"fence agent {entry.name}: {failure.problem}")
+
+
+def checked_verdict(answer: object) -> FenceVerdict:
+    """A plugin's answer, if it is a verdict and nothing that merely looks like one. Raises `TypeError`.
+
+    Exactly this type, and exactly True or False in it: what equals True only when it is asked is no confirmation.
+    """
+    if type(answer) is not FenceVerdict:
+        raise TypeError(f"it answered {type(answer).__name__} instead of a FenceVerdict")
+    if answer.confirmed is not True and answer.confirmed is not False:
+        raise TypeError(f"`confirmed` is {type(answer.confirmed).__name__} instead of True or False")
+    return FenceVerdict(answer.confirmed, answer.detail if type(answer.detail) is str else "")

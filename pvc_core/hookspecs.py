@@ -169,7 +169,7 @@ def pvc_fence_agents() -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
     an answer that is no `FenceVerdict` and one that comes after `deadline_s` all mean "not fenced", and nothing
     is recovered from that node.
 
-        from pvc_core import FenceAgentEntry, FenceVerdict, hookimpl
+        from pvc_core import FenceAgentEntry, FenceStatus, FenceVerdict, hookimpl
 
         class Pdu:
             def power_off(self, request):
@@ -178,9 +178,9 @@ def pvc_fence_agents() -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
                 outlet.off()
                 return FenceVerdict(outlet.state() == "off", f"the outlet is {outlet.state()}")
 
-            def power_state(self, request):
+            def status(self, request):
                 from acme_pdu import Outlet
-                return Outlet(request.device["host"], request.device["outlet"]).state()
+                return FenceStatus(Outlet(request.device["host"], request.device["outlet"]).state())
 
         @hookimpl
         def pvc_fence_agents():

@@ -20,6 +20,15 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class NetworkState:
+    """A network as it is on a host. problem: why guests cannot use it, such as a link that is down; "" normally."""
+
+    name: str
+    mtu: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class NetworkSite:
     """Where a driver works: the node's name, its address among the nodes, and what is configured for the plugin."""
 
@@ -29,16 +38,32 @@ class NetworkSite:
 
 
 class NetworkDriver(Protocol):
-    """One kind of network on one host. Every method may be repeated: what is so already stays."""
+    """One kind of network on one host. Every method may be repeated: what is so already stays.
+
+    It touches nothing that it has not made, whatever else exists on the host.
+    """
+
+    def problems(self, network: NetworkSpec) -> Sequence[str]:
+        """Why this network cannot be: a sentence for each parameter that is missing, unknown or wrong. Changes nothing.
+
+        Asked before a network is written down, on any machine of the cluster.
+        """
 
     def realise(self, networks: Sequence[NetworkSpec]) -> None:
-        """Make exactly these networks of its kind exist on this host: create, adjust, and remove what is not named."""
+        """Make exactly these networks of its kind exist on this host: create, adjust, and remove what is not named.
 
-    def present(self) -> tuple[str, ...]:
-        """The names of its networks that exist on this host."""
+        One that cannot be realised does not keep the others from it; raises a `PvcError` that names it afterwards.
+        Guests of a network that stays keep their connection.
+        """
+
+    def present(self) -> tuple[NetworkState, ...]:
+        """Its networks as they are on this host, sorted by name, also those that another process realised."""
 
     def interface(self, network: NetworkSpec) -> Mapping[str, str]:
-        """What a guest's interface is connected to, as attributes of libvirt's `<source>`: {"bridge": "br7"}."""
+        """What a guest's interface is connected to, as attributes of libvirt's `<source>`: {"bridge": "br7"}.
+
+        The same on every host that has the network, so that guests migrate.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """storage: what a storage backend is asked: volumes in pools, and how a guest's disk is attached to one.
 
-What a backend can do beyond volumes it says in `capabilities`, and implements the Protocol that belongs to it.
+Every backend implements `StorageBackend`. What it can do beyond that it names in `capabilities`, and implements the
+Protocol that belongs to it in `CAPABILITY_PROTOCOLS`; who needs one of these asks for the capability first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import BinaryIO, Protocol
 
+from pvc_core.errors import InvalidInput, PluginError
+from pvc_core.fencing import FenceRequest, FenceVerdict, checked_verdict
+from pvc_core.plugin_calls import PluginCalls
 from pvc_core.plugin_types import NO_OPTIONS, PluginOptions
 
-StorageCapability = Literal["resize", "clone", "snapshots", "shared", "fence-clients"]
-"""shared: every node reaches the same volumes, so that their VMs can migrate without copying storage."""
+VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,126}")
+
+
+class StorageCapability(enum.StrEnum):
+    """What a backend can do beyond `StorageBackend`, each with its Protocol but for the first.
+
+    SHARED: every node reaches the same volumes, so that their VMs can migrate without copying storage.
+    """
+
+    SHARED = "shared"
+    RESIZE = "resize"
+    CLONE = "clone"
+    CONTENTS = "contents"
+    SNAPSHOTS = "snapshots"
+    FENCE_CLIENTS = "fence-clients"
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,23 @@ class Volume:
     name: str
     size_bytes: int
     used_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a volume held at one moment. protected: it cannot be removed until it is no longer protected."""
+
+    name: str
+    size_bytes: int
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class PoolUsage:
+    """How large a pool is, and how much of it can still be written, replication taken into account."""
+
+    total_bytes: int
+    free_bytes: int
 
 
 @dataclass(frozen=True)
@@ -43,30 +80,120 @@ class StorageHealth:
 
 
 class StorageBackend(Protocol):
-    """Volumes of one kind, as seen from one host. Errors are `PvcError`s: `NotFound`, `AlreadyExists`, `Refused`."""
+    """Volumes of one kind, as seen from one host. Thread-safe.
+
+    Errors are `PvcError`s: `NotFound` (a pool, a volume), `AlreadyExists`, `InvalidInput` (a name, a size), and
+    `Refused` for what makes sense but not now. What is refused has changed nothing. Every call returns or raises
+    within a bounded time, also when the storage is away.
+    """
 
     @property
-    def capabilities(self) -> frozenset[StorageCapability]: ...
+    def capabilities(self) -> frozenset[StorageCapability]:
+        """What it can do beyond the methods below; the same for as long as it lives."""
 
-    def health(self) -> StorageHealth: ...
+    def health(self) -> StorageHealth:
+        """Whether it can be used from here. Raises nothing: storage that is away is not usable."""
 
     def pools(self) -> tuple[str, ...]:
         """The pools that volumes can be made in, sorted."""
 
+    def usage(self, pool: str) -> PoolUsage:
+        """How full a pool is. Raises `NotFound`."""
+
     def volumes(self, pool: str) -> tuple[Volume, ...]:
-        """The volumes of a pool by name. Raises `NotFound` when there is no such pool."""
+        """The volumes of a pool, sorted by name, in one bulk call. Raises `NotFound` when there is no such pool."""
+
+    def volume(self, pool: str, name: str) -> Volume:
+        """One volume. Raises `NotFound`."""
 
     def create_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
-        """A new, empty volume. Raises `AlreadyExists`, `NotFound` (pool), `Refused` when the pool has no room."""
+        """A new, empty volume. Raises `AlreadyExists`, `NotFound` (pool), `InvalidInput`, `Refused` without room."""
 
     def rename_volume(self, pool: str, name: str, new_name: str) -> Volume:
-        """The volume under another name in its pool. Raises `NotFound`, `AlreadyExists`."""
+        """The volume under another name in its pool: wholly or not at all. Raises `NotFound`, `AlreadyExists`."""
 
     def remove_volume(self, pool: str, name: str) -> None:
-        """Delete a volume and what is in it. Raises `NotFound`, `Refused` while something uses it."""
+        """Delete a volume and what is in it. Raises `NotFound`, `Refused` while it is in use or has snapshots."""
 
     def disk_xml(self, pool: str, name: str, device: str) -> str:
         """Libvirt's `<disk>` element that attaches the volume as guest device `vda`, `vdb` ... Raises `NotFound`."""
+
+
+# ------------------------------------------------------------------------------------------- capabilities
+
+
+class ResizesVolumes(Protocol):
+    """Capability `resize`."""
+
+    def resize_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
+        """Make a volume larger. Raises `NotFound`, `InvalidInput` for less than it has: that would destroy data."""
+
+
+class ClonesVolumes(Protocol):
+    """Capability `clone`."""
+
+    def clone_volume(self, pool: str, name: str, new_name: str) -> Volume:
+        """Another volume of the pool with the same contents. What is written to one is not seen in the other."""
+
+
+class MovesContents(Protocol):
+    """Capability `contents`: whole volumes are written and read as streams."""
+
+    def upload_volume(self, pool: str, name: str, source: BinaryIO, report: Callable[[int], None]) -> Volume:
+        """Fill an existing volume from its beginning; `report` gets the bytes written so far, now and then.
+
+        Raises `Refused` when the source is larger than the volume.
+        """
+
+    def download_volume(self, pool: str, name: str, target: BinaryIO, report: Callable[[int], None]) -> None:
+        """Write all that the volume holds, `size_bytes` of it, to `target`."""
+
+
+class SnapshotsVolumes(Protocol):
+    """Capability `snapshots`."""
+
+    def snapshots(self, pool: str, volume: str) -> tuple[Snapshot, ...]:
+        """The snapshots of a volume, oldest first."""
+
+    def create_snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
+        """Remember what the volume holds now. Raises `AlreadyExists`."""
+
+    def rename_snapshot(self, pool: str, volume: str, name: str, new_name: str) -> Snapshot:
+        """The snapshot under another name. Raises `NotFound`, `AlreadyExists`."""
+
+    def protect_snapshot(self, pool: str, volume: str, name: str, protected: bool) -> Snapshot:
+        """Keep a snapshot from being removed, or no longer. It may be so already."""
+
+    def roll_back(self, pool: str, volume: str, name: str) -> Volume:
+        """Make the volume hold what it held then, also its size. The guest must be off; the snapshot stays."""
+
+    def remove_snapshot(self, pool: str, volume: str, name: str) -> None:
+        """Forget a snapshot. Raises `NotFound`, `Refused` while it is protected."""
+
+
+class FencesClients(Protocol):
+    """Capability `fence-clients`: the storage itself can shut a lost node out, which is as good as its power-off."""
+
+    def fence_clients(self, request: FenceRequest) -> FenceVerdict:
+        """Confirmed: nothing that runs on this node can write to any volume, and the locks that it held are free.
+
+        It stays so, also when the node comes back, until `admit_clients`. Idempotent.
+        """
+
+    def admit_clients(self, request: FenceRequest) -> None:
+        """Let the node's clients in again, those it starts from now on. No error when they were never shut out."""
+
+
+CAPABILITY_PROTOCOLS: Mapping[StorageCapability, type] = MappingProxyType(
+    {
+        StorageCapability.RESIZE: ResizesVolumes,
+        StorageCapability.CLONE: ClonesVolumes,
+        StorageCapability.CONTENTS: MovesContents,
+        StorageCapability.SNAPSHOTS: SnapshotsVolumes,
+        StorageCapability.FENCE_CLIENTS: FencesClients,
+    }
+)
+"""The Protocol that a backend with this capability also implements; SHARED is a fact and needs none."""
 
 
 @dataclass(frozen=True)
@@ -77,3 +204,39 @@ class StorageBackendEntry:
     summary: str
     open: Callable[[StorageSite], StorageBackend]
     plugin: str = ""
+
+
+def check_volume_name(name: str, field: str = "name") -> None:
+    """Refuse what is no name of a volume or snapshot in every backend: letters, digits and `._+-`, 127 at most.
+
+    Raises `InvalidInput` for `field`.
+    """
+    if not VOLUME_NAME.fullmatch(name):
+        raise InvalidInput(field, "needs letters, digits, '.', '_', '+' or '-', a letter or digit first", name)
+
+
+def check_volume_size(size_bytes: int) -> None:
+    """Refuse a size that no volume can have. Raises `InvalidInput`."""
+    if size_bytes <= 0:
+        raise InvalidInput("size_bytes", "must be more than 0", str(size_bytes))
+
+
+def fence_clients(
+    entry: StorageBackendEntry,
+    fencing: FencesClients,
+    request: FenceRequest,
+    calls: PluginCalls,
+    options: PluginOptions,
+) -> FenceVerdict:
+    """Ask a backend to shut a lost node out. Fails closed, as `pvc_core.fencing.fence`."""
+
+    def shut_out(request: FenceRequest) -> FenceVerdict:
+        return checked_verdict(fencing.fence_clients(request))
+
+    try:
+        verdict = calls.ask(entry.plugin or entry.name, shut_out, replace(request, options=options))
+    except PluginError as failure:
+        return FenceVerdict(False, f"storage backend {entry.name}: {failure.problem}")
+    if not verdict.confirmed:
+        return FenceVerdict(False, f"storage backend {entry.name}: {verdict.detail or 'not confirmed'}")
+    return verdict

@@ -15,38 +15,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from pvc_core.model import NodeMode
 from pvc_core.placement import Decision, Placer
 from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.placement_steps import CORE_MEM
 from pvc_core.plugin_types import NodeCapacity, SelectorEntry
-from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, a_vm
+from pvc_core.testing.driver_suite import DriverSuite, installed
 
 
-@lru_cache(maxsize=1)
-def _installed() -> Registry:
-    return Registry.load()
-
-
-class SelectorSuite:
+class SelectorSuite(DriverSuite[SelectorEntry]):
     """The rules for every selector."""
 
-    name: str
-
-    def registry(self) -> Registry:
-        """Where the selector is registered."""
-        return _installed()
+    kind = "selectors"
 
     # ------------------------------------------------------------------------------------------- tools
-
-    def entry(self) -> SelectorEntry:
-        """The selector's entry."""
-        registry = self.registry()
-        assert self.name in registry.selectors, f"{self.name} is not registered; problems: {registry.problems}"
-        return registry.selectors[self.name]
 
     def scores(self, candidates: Sequence[NodeCapacity]) -> Mapping[str, float]:
         """What the selector says of the candidates for a small VM."""
@@ -56,7 +40,7 @@ class SelectorSuite:
         """A placer that knows this selector."""
         registry = self.registry()
         selectors = {CORE_MEM.name: CORE_MEM, **registry.selectors}
-        return Placer(GivenDrivers(selectors, _installed().filters, registry.calls, registry.options))
+        return Placer(GivenDrivers(selectors, installed().filters, registry.calls, registry.options))
 
     @staticmethod
     def candidates() -> tuple[NodeCapacity, ...]:
@@ -70,11 +54,6 @@ class SelectorSuite:
         )
 
     # ------------------------------------------------------------------------------------------- rules
-
-    def test_it_says_in_one_line_what_the_best_node_has(self) -> None:
-        summary = self.entry().summary
-        assert summary, f"{self.name} has no summary"
-        assert "\n" not in summary, f"the summary of {self.name} has several lines"
 
     def test_it_gives_exactly_the_candidates_a_finite_number(self) -> None:
         scores = self.scores(self.candidates())

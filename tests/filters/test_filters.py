@@ -11,6 +11,7 @@ from pvc_core.model import NodeMode, Settings
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_capacity, a_request
+from pvc_core.testing.filter_suite import FilterSuite
 
 FILTERS = Registry.load().filters
 
@@ -24,7 +25,9 @@ def rejected(
 HV1, HV2, HV3 = (a_capacity(name) for name in ("hv1", "hv2", "hv3"))
 
 
-class TestLimit:
+class TestLimit(FilterSuite):
+    name = "limit"
+
     def test_nodes_outside_the_limit_are_rejected(self) -> None:
         request = a_request(node_limit=("hv2", "hv3"))
         assert rejected("limit", request, HV1, HV2, HV3) == {"hv1": "outside the VM's limit (hv2, hv3)"}
@@ -43,7 +46,9 @@ class TestLimit:
         assert reason == "outside the VM's limit (n00, n01, n02, n03, n04 and 35 more)"
 
 
-class TestReady:
+class TestReady(FilterSuite):
+    name = "ready"
+
     def test_a_node_in_service_that_is_well_passes(self) -> None:
         assert rejected("ready", a_request(), HV1) == {}
 
@@ -82,7 +87,9 @@ class TestReady:
         assert "session" in rejected("ready", a_request(accept_unflushing=True), coming_back)["hv1"]
 
 
-class TestMemory:
+class TestMemory(FilterSuite):
+    name = "memory"
+
     def test_the_size_is_compared_with_what_is_left_and_not_with_the_total(self) -> None:
         node = a_capacity("hv1", assigned_mib=2384, memory_available_mib=4000)
         reason = "needs 3000 MiB, 1200 MiB are free of 4096 (512 in reserve)"
@@ -108,7 +115,9 @@ class TestMemory:
         assert "needs 512 MiB, 0 MiB are free" in rejected("memory", a_request(), node)["hv1"]
 
 
-class TestExclude:
+class TestExclude(FilterSuite):
+    name = "exclude"
+
     def test_an_excluded_node_is_rejected(self) -> None:
         request = a_request(exclude=frozenset({"hv2"}))
         assert rejected("exclude", request, HV1, HV2) == {"hv2": "is excluded this time"}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""driver_suite: what the suites of all kinds of drivers share: the driver is the one registered by its name.
+
+A rule is a method `test_...` that takes nothing, so that a suite runs under pytest and can be asked rule by rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Generic, TypeVar
+
+from pvc_core.hookspecs import hookimpl
+from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry
+from pvc_core.registry import Registry
+
+EntryT = TypeVar("EntryT", bound=DriverEntry)
+
+_KINDS = tuple(ENTRY_TYPES.items())
+
+
+@lru_cache(maxsize=1)
+def installed() -> Registry:
+    """Every plugin of this environment, loaded once."""
+    return Registry.load()
+
+
+def registry_of(*entries: DriverEntry, plugin: str = "given") -> Registry:
+    """A registry of exactly these drivers, as if a plugin called `plugin` registered them."""
+    by_kind = {kind: [entry for entry in entries if type(entry) is entry_type] for kind, entry_type in _KINDS}
+    hooks = {f"pvc_{kind}": _registering(found) for kind, found in by_kind.items() if found}
+    return Registry.of(**{plugin: SimpleNamespace(**hooks)})
+
+
+def _registering(found: Sequence[DriverEntry]) -> Callable[[], Sequence[DriverEntry]]:
+    marked: Callable[[], Sequence[DriverEntry]] = hookimpl(lambda: found)
+    return marked
+
+
+class DriverSuite(Generic[EntryT]):
+    """The rules for every driver that is chosen by name. A subclass has a `name`."""
+
+    name: str
+    kind: str
+    """As in the name of the registration hook: "selectors", "filters" ..."""
+
+    def registry(self) -> Registry:
+        """Where the driver is registered: by the installed plugins, unless this is overridden."""
+        return installed()
+
+    def entry(self) -> EntryT:
+        """The driver's entry."""
+        registry = self.registry()
+        found: dict[str, EntryT] = dict(getattr(registry, self.kind))
+        assert self.name in found, f"{self.name} is not among the {self.kind}; problems: {registry.problems}"
+        return found[self.name]
+
+    def test_its_summary_is_one_line(self) -> None:
+        summary = self.entry().summary
+        assert summary, f"{self.name} has no summary"
+        assert "\n" not in summary, f"the summary of {self.name} has several lines"

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""suite_proof: a suite is worth something only if it fails: which of its rules does a given driver break?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from pvc_core.plugin_loading import DriverEntry
+from pvc_core.testing.driver_suite import registry_of
+
+
+def rules(suite: type[Any]) -> list[str]:
+    """The names of a suite's rules."""
+    return sorted(name for name in dir(suite) if name.startswith("test_"))
+
+
+def suite_of(suite: type[Any], entry: DriverEntry, **overridden: Any) -> type[Any]:
+    """The suite as the author of this driver writes it: a subclass with a name."""
+    registry = registry_of(entry)
+    return type(suite.__name__, (suite,), {"name": entry.name, "registry": lambda self: registry, **overridden})
+
+
+def verdicts(suite: type[Any]) -> dict[str, str]:
+    """Every rule with "kept", "skipped", or what is broken."""
+    found = {}
+    for rule in rules(suite):
+        try:
+            getattr(suite(), rule)()
+        except pytest.skip.Exception:
+            found[rule] = "skipped"
+        except Exception as error:  # noqa: BLE001 - whatever a rule raises breaks it, as under pytest
+            found[rule] = f"{type(error).__name__}: {error}"
+        else:
+            found[rule] = "kept"
+    return found
+
+
+def broken(suite: type[Any]) -> set[str]:
+    """The rules that are neither kept nor skipped."""
+    return {rule for rule, verdict in verdicts(suite).items() if verdict not in ("kept", "skipped")}
+
+
+def assert_keeps_all(suite: type[Any]) -> None:
+    """Every rule is kept, and none is skipped."""
+    not_kept = {rule: verdict for rule, verdict in verdicts(suite).items() if verdict != "kept"}
+    assert not not_kept
+
+
+def assert_every_rule_can_fail(suite: type[Any], proven: Iterable[str]) -> None:
+    """For every rule there is a driver that breaks it."""
+    assert set(rules(suite)) - set(proven) == set(), "no driver shows that these rules can fail"

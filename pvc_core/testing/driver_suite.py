@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Generic, TypeVar
 
 from pvc_core.hookspecs import hookimpl
-from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry
+from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, installed_plugins
 from pvc_core.registry import Registry
 
 EntryT = TypeVar("EntryT", bound=DriverEntry)
@@ -31,6 +31,15 @@ def registry_of(*entries: DriverEntry, plugin: str = "given") -> Registry:
     by_kind = {kind: [entry for entry in entries if type(entry) is entry_type] for kind, entry_type in _KINDS}
     hooks = {f"pvc_{kind}": _registering(found) for kind, found in by_kind.items() if found}
     return Registry.of(**{plugin: SimpleNamespace(**hooks)})
+
+
+def registry_with(**plugins: object) -> Registry:
+    """The installed plugins and further ones (modules or objects) under the given names, for plugins in the making."""
+    return Registry([*installed_plugins([]), *(FoundPlugin(name, _always(found)) for name, found in plugins.items())])
+
+
+def _always(found: object) -> Callable[[], object]:
+    return lambda: found
 
 
 def _registering(found: Sequence[DriverEntry]) -> Callable[[], Sequence[DriverEntry]]:

@@ -13,6 +13,7 @@ from played_cluster import Play, PlayedCluster
 from stored_cluster import ANY, UUID, Misfits, StoredCluster, Xml
 
 from pvc_core.registry import Registry
+from pvc_core.testing import played_agents
 from pvc_core.vm_states import VmEvent
 
 
@@ -25,7 +26,7 @@ def registry() -> Registry:
 @pytest.fixture
 def xml() -> Xml:
     """Writes definitions."""
-    return played_cluster.xml
+    return played_agents.xml
 
 
 @pytest.fixture

@@ -6,31 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from pvc_core import changes, layout, leader
 from pvc_core.changes import Change
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.commands import Commands
 from pvc_core.errors import Conflict, NoCandidate, Refused
 from pvc_core.leader import LeaderAction
-from pvc_core.model import DomainReport, Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord, VmState
+from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord, VmState
 from pvc_core.placement import Placer
 from pvc_core.ports import Create, Delete, Entry, Op, Set
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
-from pvc_core.testing.builders import WITH_A_DOMAIN, a_node, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_snapshot, a_vm
 from pvc_core.testing.manual_clock import ManualClock
+from pvc_core.testing.played_agents import PlayedAgents, entries_of, reports
 from pvc_core.vm_states import OFF, VmEvent
 
 S, E = VmState, VmEvent
 Play = Callable[..., Any]
-
-
-def xml(name: str = "web1", memory_mib: int = 512, vcpus: int = 1, uuid: str = "") -> str:
-    """The smallest definition that is one."""
-    identity = f"<uuid>{uuid}</uuid>" if uuid else ""
-    return f"<domain><name>{name}</name>{identity}<memory unit='MiB'>{memory_mib}</memory><vcpu>{vcpus}</vcpu></domain>"
 
 
 # ----------------------------------------------------------------------------------------- what always holds
@@ -56,7 +49,7 @@ def misfits(snapshot: ClusterSnapshot) -> list[str]:
 # ------------------------------------------------------------------------------------- a cluster played in memory
 
 
-class PlayedCluster:
+class PlayedCluster(PlayedAgents):
     """Records in memory; commands, a leader and agents that act on them in turns, one transaction at a time.
 
     It is the store and the view of the real `Commands`. Its agents do at once what they are asked to, but for
@@ -71,14 +64,12 @@ class PlayedCluster:
         settings: Settings | None = None,
         entries: dict[str, Entry] | None = None,
     ) -> None:
+        super().__init__()
         self.registry = registry
         self.clock = ManualClock()
-        self.entries = dict(entries) if entries is not None else _entries_of(a_snapshot(nodes, vms, settings))
+        self.entries = dict(entries) if entries is not None else entries_of(a_snapshot(nodes, vms, settings))
         self.placer = Placer(registry)
         self.commands = Commands(self, self, registry, self.clock)  # type: ignore[arg-type]
-        self.stubborn: set[str] = set()
-        self.immovable: set[str] = set()
-        self.unstartable: set[str] = set()
         self.reports_lag = False
         self.counts_slots = True
         self.lag: Callable[[], int] | None = None
@@ -220,19 +211,6 @@ class PlayedCluster:
         ledgers = changes.ledgers_of(snapshot, stored.value.node, stored.value.target)
         self.transaction(changes.of_event(stored, event, f"{event}", self.clock.utc_iso(), ledgers).ops)
 
-    def next_event(self, vm: VmRecord) -> VmEvent | None:
-        """What the agent of this VM finds out next, if it is not waiting for anything."""
-        match vm.state:
-            case S.STARTING:
-                return E.GAVE_UP if vm.name in self.unstartable else E.STARTED
-            case S.SHUTTING_DOWN | S.RESTARTING:
-                return None if vm.name in self.stubborn and not vm.forced else E.ENDED
-            case S.MIGRATING if vm.cancelling:
-                return E.MIGRATION_CANCELLED
-            case S.MIGRATING:
-                return E.MIGRATION_FAILED if vm.name in self.immovable else E.ARRIVED
-        return None
-
     def agents_act(self, at_most: int | None = None) -> int:
         """Each agent finishes what it is at, in the order of the VMs' names; how many did."""
         count = 0
@@ -245,21 +223,8 @@ class PlayedCluster:
 
     def nodes_report(self) -> None:
         """Every node reports what runs on it now; all guests are busy, and the load average knows it already."""
-        snapshot = self.snapshot()
-        for name, node in snapshot.nodes.items():
-            if node.report is None:
-                continue
-            here = [vm.value for vm in snapshot.vms_by_node.get(name, ()) if vm.value.state in WITH_A_DOMAIN]
-            total_mib = node.report.value.memory_total_mib
-            report = msgspec.structs.replace(
-                node.report.value,
-                domains={
-                    vm.uuid: DomainReport(state="running", memory_mib=vm.memory_mib, vcpus=vm.vcpus) for vm in here
-                },
-                memory_available_mib=total_mib - sum(vm.memory_mib for vm in here),
-                load_1m=float(sum(vm.vcpus for vm in here)),
-            )
-            self.entries[node.report.key] = Entry(node.report.key, encode(report), node.report.version + 1)
+        for stored, report in reports(self.snapshot()):
+            self.entries[stored.key] = Entry(stored.key, encode(report), stored.version + 1)
 
     def decisions(self) -> tuple[LeaderAction, ...]:
         """What the leader would do now."""
@@ -305,18 +270,6 @@ def _running_unnoticed(node: NodeView, snapshot: ClusterSnapshot) -> list[str]:
     """VMs that run on a flushed node, or come to it, without its report saying so."""
     vms = [vm.value for vm in snapshot.vms.values() if node.name in (vm.value.node, vm.value.target)]
     return [vm.name for vm in vms if vm.state not in OFF and vm.uuid not in leader.drain_of(node).stayed]
-
-
-def _entries_of(snapshot: ClusterSnapshot) -> dict[str, Entry]:
-    stored: list[Stored[Any]] = list(snapshot.vms.values())
-    for node in snapshot.nodes.values():
-        stored += [part for part in (node.record, node.ledger, node.report, node.member) if part]
-    entries = {part.key: Entry(part.key, encode(part.value), 0) for part in stored}
-    for vm in (record.value for record in snapshot.vms.values()):
-        entries[layout.definition(vm.uuid)] = Entry(layout.definition(vm.uuid), xml(vm.name).encode(), 0)
-        entries[layout.vm_name(vm.name)] = Entry(layout.vm_name(vm.name), vm.uuid.encode(), 0)
-    entries[layout.SETTINGS] = Entry(layout.SETTINGS, encode(snapshot.settings), 0)
-    return entries
 
 
 # ------------------------------------------------------------------------------------ scenes

@@ -15,6 +15,7 @@ from pvc_core.changes import Change
 from pvc_core.codec import encode
 from pvc_core.errors import InvalidInput, Refused
 from pvc_core.leader import comes_back
+from pvc_core.leader_flush import refuse_flush
 from pvc_core.model import DrainReport, NodeMode, NodeRecord, Settings
 from pvc_core.ports import Check, Create, Set
 from pvc_core.selector_expression import check_selector
@@ -40,8 +41,7 @@ class Commands(VmCommands):
             changed[:] = [view.record.value]
             if view.mode in (NodeMode.FLUSHING, NodeMode.FLUSHED):
                 return changes.already(view.record, f"{node} is {view.mode} already")
-            if not view.is_alive:
-                raise Refused(node, f"its daemon is {view.liveness}; only a node whose daemon runs can be flushed")
+            refuse_flush(view)
             moving = [vm for vm in snapshot.vms_by_node.get(node, ()) if vm.value.state not in OFF]
             return self._set_mode(view, NodeMode.FLUSHING, DrainReport(total=len(moving)), "flush requested", changed)
 

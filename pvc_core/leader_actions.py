@@ -3,9 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pvc_core.model import NodeMode
+from pvc_core.model import DrainReport, NodeMode
+from pvc_core.plugin_types import RecoveryPolicyEntry
+from pvc_core.snapshot import NodeView
+
+Policies = Mapping[str, RecoveryPolicyEntry]
+EMPTY_DRAIN = DrainReport()
+
+
+def drain_of(node: NodeView) -> DrainReport:
+    """The report of the drain under way."""
+    return node.record.value.drain or EMPTY_DRAIN
 
 
 @dataclass(frozen=True)

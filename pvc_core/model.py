@@ -104,6 +104,8 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """VM UUID to how often the leader has tried to migrate or start it."""
     stayed: dict[str, str] = {}
     """VM UUID to the reason why it could not be helped."""
+    planned: dict[str, str] = {}
+    """VM UUID to the node that a plan, which was applied, sends it to; as long as all of that plan is possible."""
     cancels_flush: bool = False
     """This ready broke off a flush: migrations away from the node are cancelled."""
     started_at: str = ""

@@ -92,7 +92,7 @@ class Placer:
         The decisions come in that order, which is the order to carry them out; `Decision.uuid` says whose each is.
         """
         planner = self.planner(snapshot)
-        return tuple(planner.place(request) for request in sorted(requests, key=_urgency))
+        return tuple(planner.place(request) for request in sorted(requests, key=urgency))
 
 
 class Planner:
@@ -162,7 +162,8 @@ def is_default_selector(name: str) -> bool:
     return name in ("", "none")
 
 
-def _urgency(request: PlacementRequest) -> tuple[int, int, str]:
+def urgency(request: PlacementRequest) -> tuple[int, int, str]:
+    """The order in which VMs are placed: highest priority first, then the largest memory, then by name."""
     return (-request.metadata.priority, -request.memory_mib, request.vm)
 
 

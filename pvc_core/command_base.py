@@ -11,6 +11,7 @@ from pvc_core.model import NodeRecord, VmRecord
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_calls import log_failure
 from pvc_core.ports import Clock, ClusterStore
+from pvc_core.questions import Questions
 from pvc_core.registry import Registry
 
 
@@ -37,6 +38,10 @@ class CommandBase:
         self._registry = registry
         self._clock = clock
         self._placer = Placer(registry, log_failure)
+
+    def questions(self) -> Questions:
+        """What can be asked of the cluster as it is now."""
+        return Questions(self._view.snapshot(), self._placer, self._registry.recovery_policies)
 
     @staticmethod
     def _outcome(change: Change, decision: Decision | None = None) -> Outcome:

@@ -142,11 +142,6 @@ class VmCommands(VmDefinitions):
         change = self._view.commit(decide)
         return self._outcome(change, chosen[0] if chosen else None)
 
-    def explain(self, vm: str) -> Decision:
-        """Where the VM would be placed now, and why; nothing changes."""
-        snapshot = self._view.snapshot()
-        return self._placer.place(PlacementRequest.for_vm(snapshot.vm(vm).value), snapshot)
-
     # ----------------------------------------------------------------------------------------- parts
 
     def _simple(self, vm: str, event: VmEvent, reason: str) -> Outcome:

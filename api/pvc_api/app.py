@@ -13,6 +13,7 @@ from pvc_api.middleware import Authentication, RequestLog
 from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterSettings
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
+from pvc_api.resources.plans import ClusterCapacity, ClusterPlacement, ClusterSnapshotFile, NodePlan, VmPlan
 from pvc_api.resources.plugins import Plugin, PluginCollection
 from pvc_api.resources.service import HealthCheck, OpenApi
 from pvc_api.resources.tokens import Token, TokenCollection
@@ -48,13 +49,18 @@ def _routes(services: Services) -> dict[str, object]:
         "/vm/{vm}/state": VmState(services),
         "/vm/{vm}/node": VmNode(services),
         "/vm/{vm}/placement": VmPlacement(services),
+        "/vm/{vm}/plan": VmPlan(services),
         "/vm/{vm}/definition": VmDefinition(services),
         "/vm/{vm}/rename": VmRename(services),
         "/node": NodeCollection(services),
         "/node/{node}": Node(services),
         "/node/{node}/domain-state": NodeDomainState(services),
+        "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),
+        "/cluster/snapshot": ClusterSnapshotFile(services),
+        "/cluster/capacity": ClusterCapacity(services),
+        "/cluster/placement": ClusterPlacement(services),
         "/plugin": PluginCollection(services),
         "/plugin/{name}": Plugin(services),
         "/token": TokenCollection(services),

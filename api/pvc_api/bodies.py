@@ -105,6 +105,32 @@ class VmListQuery(Query, frozen=True):
     after: Annotated[str, msgspec.Meta(description="Only those whose names come after this one")] = ""
 
 
+class VmPlanQuery(Query, frozen=True):
+    """Which change of a VM's node to plan."""
+
+    action: Annotated[Literal["migrate", "move"], msgspec.Meta(description="For a time, or for good")] = "migrate"
+    target: Annotated[str, msgspec.Meta(description="A node's name; empty, its selector chooses")] = ""
+    make_room: Annotated[bool, msgspec.Meta(description="Other running VMs may move so that it fits")] = False
+
+
+class CapacityQuery(Query, frozen=True):
+    """Whose loss to look at, and the size of the VMs to fit."""
+
+    node: Annotated[str, msgspec.Meta(description="Only the loss of this node")] = ""
+    fit_memory_mib: Annotated[int, msgspec.Meta(ge=1, description="Memory of the VMs to fit")] | None = None
+    fit_vcpus: Annotated[int, msgspec.Meta(ge=1, description="vCPUs of the VMs to fit")] | None = None
+
+
+class NewVmQuery(Query, frozen=True):
+    """A VM that does not exist yet."""
+
+    memory_mib: Annotated[int, msgspec.Meta(ge=1, description="Its memory")]
+    vcpus: Annotated[int, msgspec.Meta(ge=1, description="Its vCPUs")] = 1
+    node_limit: Annotated[str, msgspec.Meta(description="Nodes it may run on, separated by commas; empty = any")] = ""
+    node_selector: Annotated[str, msgspec.Meta(description="Its selector; empty = the cluster's default")] = ""
+    tags: Annotated[str, msgspec.Meta(description="Its tags, separated by commas")] = ""
+
+
 class WaitQuery(Query, frozen=True):
     """Of methods that start something."""
 

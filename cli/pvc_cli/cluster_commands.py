@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cluster_commands: `pvc cluster`: the cluster at a glance, and the settings that hold for all of it."""
+"""cluster_commands: `pvc cluster`: the cluster at a glance, its settings; further commands are imported when named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import Shown, emit
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
@@ -15,8 +16,13 @@ from pvc_cli.views import ClusterStatus
 from pvc_cli.words import memory
 from pvc_core.errors import InvalidInput
 
+COMMANDS = {
+    "capacity": "pvc_cli.cluster_capacity:capacity",
+    "snapshot": "pvc_cli.cluster_capacity:snapshot",
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def cluster() -> None:
     """The cluster as a whole."""
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
 from pvc_cli.output import is_coloured, note
 from pvc_cli.problems import Declined
-from pvc_core.errors import InvalidInput, PvcError, TooLarge
+from pvc_cli.text_files import read_text
+from pvc_core.errors import InvalidInput, PvcError
 
 MAX_DEFINITION_BYTES = 512 * 1024
 """What the API accepts; more is not read into memory only to be refused."""
@@ -20,21 +20,7 @@ MAX_DEFINITION_BYTES = 512 * 1024
 
 def read_definition(file: str) -> str:
     """The text of a file, or of stdin for `-`. Raises `InvalidInput` or `TooLarge`."""
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(MAX_DEFINITION_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                data = opened.read(MAX_DEFINITION_BYTES + 1)
-    except OSError as error:
-        raise InvalidInput("file", f"cannot be read: {error.strerror}", file) from error
-    if len(data) > MAX_DEFINITION_BYTES:
-        size_bytes = len(data) if file == "-" else Path(file).stat().st_size
-        raise TooLarge(f"the definition in {file}", size_bytes, MAX_DEFINITION_BYTES)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput("file", f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from error
+    return read_text(file, "the definition", MAX_DEFINITION_BYTES)
 
 
 def edited(text: str, name: str) -> str:

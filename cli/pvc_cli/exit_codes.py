@@ -13,9 +13,11 @@ FAILED = 1
 USAGE = 2
 NOT_FOUND = 4
 REFUSED = 5
+NO_CANDIDATE = 6
 UNAVAILABLE = 7
 DENIED = 8
 VMS_STAYED = 10
+NOT_SURVIVABLE = 11
 INTERRUPTED = 130
 READER_GONE = 141
 
@@ -25,11 +27,12 @@ EXIT_CODES: dict[int, str] = {
     USAGE: "the command line or the input is not acceptable",
     NOT_FOUND: "there is no such VM, node, token, plugin or connection",
     REFUSED: "refused: not in this state, exists already, or changed meanwhile",
-    6: "no node can take the VM",
+    NO_CANDIDATE: "no node can take the VM",
     UNAVAILABLE: "the API or the cluster's store cannot be reached",
     DENIED: "no valid token, or its role does not allow this",
     9: "the wait ran out; the operation goes on",
-    VMS_STAYED: "the node is drained or back, but VMs stayed where they were",
+    VMS_STAYED: "VMs stayed where they were, or would by the plan; the rest is done",
+    NOT_SURVIVABLE: "a VM would not come back if its node were lost",
     INTERRUPTED: "interrupted by Ctrl-C; an accepted operation goes on",
     READER_GONE: "whoever read the output went away, as in `| head`",
 }

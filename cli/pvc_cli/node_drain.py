@@ -12,9 +12,11 @@ from typing import Any
 
 import click
 
+from pvc_cli.asking import snapshot_option
 from pvc_cli.exit_codes import DONE, VMS_STAYED
 from pvc_cli.following import follow, seconds_to_wait, wait_options
 from pvc_cli.output import emit, note
+from pvc_cli.planning import check_planning, plan_option, show_plan
 from pvc_cli.problems import EndedOtherwise
 from pvc_cli.references import node_argument
 from pvc_cli.session import Session, output_option, pass_session
@@ -26,16 +28,21 @@ TIMEOUT_S = 3600
 
 @click.command()
 @node_argument
+@plan_option
+@snapshot_option
 @wait_options(TIMEOUT_S)
 @output_option
 @pass_session
-def flush(session: Session, node: str, wait: bool | None, timeout_s: float) -> int:
+def flush(session: Session, node: str, plan: bool, snapshot_file: str, wait: bool | None, timeout_s: float) -> int:
     """Drain NODE: its VMs migrate to other nodes.
 
     Each within its limit, where its selector sends it. What has no other place is shut down and held until NODE is
     ready again, unless its recovery policy says otherwise. With --wait the exit status is 10 when VMs stayed on NODE.
-    `pvc node ready` breaks a flush off.
+    `pvc node ready` breaks a flush off. --plan shows what would become of each VM and changes nothing.
     """
+    if plan or snapshot_file:
+        check_planning(plan, snapshot_file)
+        return show_plan(session, snapshot_file, lambda questions: questions.flush(node), "node", node, "plan")
     return _drain(session, node, "flush", "flushed", seconds_to_wait(wait, timeout_s))
 
 

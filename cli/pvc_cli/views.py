@@ -166,6 +166,7 @@ class Ranked(TypedDict):
     node: str
     score: float
     raw: float
+    parts: dict[str, float]
 
 
 class Rejection(TypedDict):
@@ -186,3 +187,48 @@ class Decision(TypedDict):
     selector: str
     degraded: str
     reason: str
+
+
+PlanStep = TypedDict("PlanStep", {"vm": str, "from": str, "to": str, "action": str, "after": list[int], "reason": str})
+"""One VM goes from a node to another."""
+
+
+class PlanStay(TypedDict):
+    """A VM that gets no place, and why."""
+
+    vm: str
+    node: str
+    reason: str
+
+
+class PlanView(TypedDict):
+    """A plan: its steps and what stays."""
+
+    steps: list[PlanStep]
+    stay: list[PlanStay]
+    complete: bool
+    proven: bool
+    kind: str
+    subject: str
+    reason: str
+
+
+class StrandedVm(TypedDict):
+    """A VM that would not come back, and why."""
+
+    vm: str
+    reason: str
+
+
+class NodeLoss(TypedDict):
+    """What the loss of one node would mean."""
+
+    survivable: bool
+    stranded: list[StrandedVm]
+
+
+class CapacityView(TypedDict):
+    """The loss of each node; how many more VMs fit."""
+
+    nodes: dict[str, NodeLoss]
+    fit: int | None

@@ -86,7 +86,7 @@ def test_an_unexpected_error_is_in_the_log_under_an_id_and_not_in_the_answer(
     def crash(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(process.services.commands, "explain", crash)
+    monkeypatch.setattr(process.services.commands, "questions", crash)
     process.services.commands.define(xml(), a_vm().metadata)
     answer = api.get("/vm/web1/placement")
     assert problem_of(answer) == (500, "internal")

@@ -19,7 +19,10 @@ from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
 from pvc_cli.words import MOOD_OF_STATE
+from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.placement import Decision, Ranked, Rejection
+from pvc_core.plan_document import PlanDocument
+from pvc_core.planner import Stay, Step
 
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
 ALL = list(commands())
@@ -29,7 +32,7 @@ WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     node list|info|flush|ready
-    cluster status|settings
+    cluster status|settings|capacity|snapshot
     plugin list|show
     token create|list|revoke
     connection add|list|remove|use
@@ -92,6 +95,12 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.MovingVm, views.MovingVm),
         (cli_views.WaitingVm, views.WaitingVm),
         (cli_views.ClusterStatus, views.ClusterStatus),
+        (cli_views.PlanStep, Step),
+        (cli_views.PlanStay, Stay),
+        (cli_views.PlanView, PlanDocument),
+        (cli_views.StrandedVm, Stranded),
+        (cli_views.NodeLoss, NodeLoss),
+        (cli_views.CapacityView, Capacity),
         (cli_views.PluginView, views.PluginView),
         (cli_views.DriverView, views.DriverView),
         (cli_views.TokenView, views.TokenView),
@@ -102,7 +111,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
     ids=lambda kind: kind.__name__,
 )
 def test_the_fields_that_are_read_are_fields_that_are_sent(ours: type, theirs: type) -> None:
-    assert set(ours.__annotations__) <= set(theirs.__annotations__)
+    assert set(ours.__annotations__) <= set(getattr(theirs, "__struct_encode_fields__", theirs.__annotations__))
 
 
 def test_states_roles_and_limits_are_the_same_on_both_sides() -> None:

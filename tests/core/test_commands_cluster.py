@@ -145,7 +145,7 @@ def test_a_command_decides_again_when_somebody_was_faster(running: Any) -> None:
 
 REQUESTS: list[tuple[str, int, Callable[[Commands, Xml], object]]] = [
     ("resolve a name", 0, lambda commands, xml: commands._view.snapshot().vm("web1")),
-    ("explain", 0, lambda commands, xml: commands.explain("web1")),
+    ("explain", 0, lambda commands, xml: commands.questions().explain("web1")),
     ("nothing to do", 1, lambda commands, xml: commands.stop("web1")),
     ("start", 1, lambda commands, xml: commands.start("web1")),
     ("disable", 1, lambda commands, xml: commands.disable("web1")),

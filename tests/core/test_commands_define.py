@@ -101,7 +101,7 @@ def test_an_empty_limit_means_any_node(three: Any, xml: Xml, limit: Any) -> None
     three.commands.define(xml(), limited("hv1"))
     three.commands.change_metadata("web1", {"node_limit": limit})
     assert vm(three).metadata.node_limit == ()
-    assert three.commands.explain("web1").rejections == ()
+    assert three.commands.questions().explain("web1").rejections == ()
 
 
 @pytest.mark.parametrize(

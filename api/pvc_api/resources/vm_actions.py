@@ -127,7 +127,7 @@ class VmPlacement:
     @documented("VMs", "viewer", {200: Decision}, problems=(404, 409))
     def on_get(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
         """Explain where a VM would be placed now, who rejected which node, and why. Nothing changes."""
-        resp.media = self._commands.explain(self._lookup.vm(vm)[1].value.uuid)
+        resp.media = self._commands.questions().explain(self._lookup.vm(vm)[1].value.uuid)
 
 
 class VmDefinition:

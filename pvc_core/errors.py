@@ -156,6 +156,11 @@ class PluginError(PvcError):
 
 
 @dataclass(eq=False)
+class PluginLeftOut(PluginError):
+    """A plugin was not asked: it failed several times in a row, and the pause before it is tried again is not over."""
+
+
+@dataclass(eq=False)
 class Unauthenticated(PvcError):
     """No token, or one that is unknown or expired."""
 

@@ -3,7 +3,8 @@
 
 Recovery starts a lost node's VMs elsewhere, so a node that is believed off and is not means a guest on two nodes.
 Everything but a clear confirmation (an exception, a deadline that passed, an answer of the wrong kind) therefore
-means "not fenced".
+means "not fenced". An agent is always asked, also one whose last attempts failed: a node that stays "lost" for ever
+because its power switch was unreachable three times is no safety.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def fence(entry: FenceAgentEntry, request: FenceRequest, calls: PluginCalls, opt
         return checked_verdict(entry.agent.power_off(request))
 
     try:
-        verdict = calls.ask(entry.plugin or entry.name, power_off, replace(request, options=options))
+        asked = replace(request, options=options)
+        verdict = calls.insist(entry.plugin or entry.name, power_off, asked, deadline_s=entry.deadline_s)
     except PluginError as failure:
         return FenceVerdict(False, f"fence agent {entry.name}: {failure.problem}")
     if not verdict.confirmed:
@@ -155,7 +157,8 @@ def fence_status(
         return answer
 
     try:
-        return calls.ask(entry.plugin or entry.name, status, replace(request, options=options))
+        asked = replace(request, options=options)
+        return calls.insist(entry.plugin or entry.name, status, asked, deadline_s=entry.deadline_s)
     except PluginError as failure:
         return FenceStatus("unknown", f"fence agent {entry.name}: {failure.problem}")
 

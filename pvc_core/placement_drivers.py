@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pvc_core.model import Settings
-from pvc_core.plugin_calls import PluginCalls
+from pvc_core.plugin_calls import DirectCalls, PluginCalls
 from pvc_core.plugin_types import NO_OPTIONS, FilterEntry, PlacementRequest, PluginOptions, SelectorEntry
 
 
@@ -40,11 +40,11 @@ def no_options(plugin: str, settings: Settings) -> PluginOptions:
 
 @dataclass(frozen=True)
 class GivenDrivers:
-    """Exactly these drivers."""
+    """Exactly these drivers, called directly unless `calls` says otherwise."""
 
     selectors: Mapping[str, SelectorEntry] = field(default_factory=dict)
     filters: Mapping[str, FilterEntry] = field(default_factory=dict)
-    calls: PluginCalls = field(default_factory=PluginCalls)
+    calls: PluginCalls = field(default_factory=DirectCalls)
     options: Callable[[str, Settings], PluginOptions] = no_options
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,8 @@ from pvc_core import hookspecs
 from pvc_core.errors import PluginError
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
-from pvc_core.plugin_calls import ask
+from pvc_core.plugin_calls import PluginCalls
+from pvc_core.plugin_threads import ask_here
 from pvc_core.plugin_types import FilterEntry, HypervisorEntry, RecoveryPolicyEntry, SelectorEntry, StoreEntry
 from pvc_core.storage import StorageBackendEntry
 
@@ -99,6 +100,10 @@ class FoundPlugin:
         """It ships with PVC itself."""
         return self.distribution == OWN_DISTRIBUTION
 
+    def is_wanted(self, blocked: Collection[str]) -> bool:
+        """Neither it nor its distribution is blocked."""
+        return self.name not in blocked and self.distribution not in blocked
+
     @property
     def origin(self) -> str:
         """For people: where it comes from."""
@@ -123,7 +128,7 @@ def installed_plugins(problems: list[str]) -> Iterator[FoundPlugin]:
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         try:
-            found = ask("", _plugins_of, distribution)
+            found = ask_here("", _plugins_of, distribution)
         except PluginError as error:
             problems.append(f"an installed distribution cannot be read: {error.problem}")
             continue
@@ -149,15 +154,16 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[FoundPlug
 class PluginLoader:
     """Loads plugins one after the other into one pluggy manager, which never keeps one that broke a rule."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: PluginCalls) -> None:
+        self._calls = calls
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
 
     def load(self, found: FoundPlugin) -> LoadedPlugin:
         """Import, register, check, and ask for its drivers. Raises `PluginError`."""
-        plugin = ask(found.name, found.load)
+        plugin = self._calls.load(found.name, found.load)
         try:
-            return ask(found.name, self._register, found, plugin)
+            return ask_here(found.name, self._register, found, plugin)
         except PluginError:
             if self.manager.has_plugin(found.name):
                 self.manager.unregister(name=found.name)
@@ -172,7 +178,9 @@ class PluginLoader:
         for hook, implementation in implementations.items():
             _check_signature(found.name, hook, implementation)
         drivers = {
-            kind: _checked_entries(found.name, kind, implementations[f"pvc_{kind}"].function())
+            kind: _checked_entries(
+                found.name, kind, self._calls.load(found.name, implementations[f"pvc_{kind}"].function)
+            )
             for kind in ENTRY_TYPES
             if f"pvc_{kind}" in implementations
         }

@@ -23,7 +23,7 @@ def load_each(
     """The plugins that loaded, and what became of the others."""
     loaded: list[LoadedPlugin] = []
     refused: list[PluginInfo] = []
-    wanted = [plugin for plugin in found if not {plugin.name, plugin.distribution} & blocked]
+    wanted = [plugin for plugin in found if plugin.is_wanted(blocked)]
     for plugin in found:
         rivals = [other for other in wanted if other.name == plugin.name and other is not plugin]
         if plugin not in wanted:

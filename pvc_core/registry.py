@@ -20,7 +20,7 @@ from pvc_core.errors import InvalidInput, PluginError, PvcError
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.model import Settings
 from pvc_core.networks import NetworkEntry
-from pvc_core.plugin_calls import PluginCalls
+from pvc_core.plugin_calls import DEFAULT_LIMITS, CallLimits, PluginCalls
 from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
 from pvc_core.plugin_names import Granted, active_info, grant, load_each
 from pvc_core.plugin_types import (
@@ -34,8 +34,9 @@ from pvc_core.plugin_types import (
     StoreEntry,
     VmProposal,
 )
-from pvc_core.ports import ClusterStore, Hypervisor
+from pvc_core.ports import Clock, ClusterStore, Hypervisor
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.snapshot_copies import copy_for_plugins
 from pvc_core.storage import StorageBackendEntry
 
 __all__ = ["Objection", "PluginInfo", "Registry", "Validation"]
@@ -86,11 +87,24 @@ class Registry:
     problems: tuple[str, ...]
     """A sentence for each plugin, driver or setting that was refused."""
 
-    def __init__(self, found: Iterable[FoundPlugin], blocked: Iterable[str] = (), problems: Iterable[str] = ()) -> None:
-        """Load what was found, each on its own. `Registry.load` and `Registry.of` are the ways in."""
-        reported = list(problems)
-        loader = PluginLoader()
-        loaded, refused = load_each(loader, tuple(found), frozenset(blocked))
+    def __init__(
+        self,
+        found: Iterable[FoundPlugin],
+        blocked: Iterable[str] = (),
+        problems: Iterable[str] = (),
+        *,
+        clock: Clock | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """Load what was found, each on its own. `Registry.load` and `Registry.of` are the ways in.
+
+        clock and limits: of the calls to third parties' plugins.
+        """
+        found, refused_names, reported = tuple(found), frozenset(blocked), list(problems)
+        own = {plugin.name for plugin in found if plugin.is_our_own and plugin.is_wanted(refused_names)}
+        self.calls = PluginCalls(own, clock, limits)
+        loader = PluginLoader(self.calls)
+        loaded, refused = load_each(loader, found, refused_names)
         granted, refusals = grant(loaded)
         self.selectors = _by_name(granted, SelectorEntry)
         self.filters = _by_name(granted, FilterEntry)
@@ -100,7 +114,6 @@ class Registry:
         self.storage_backends = _by_name(granted, StorageBackendEntry)
         self.fence_agents = _by_name(granted, FenceAgentEntry)
         self.networks = _by_name(granted, NetworkEntry)
-        self.calls = PluginCalls()
         active = [active_info(plugin, granted, refusals.get(plugin.found.name, ())) for plugin in loaded]
         self.plugins = tuple(sorted([*active, *refused], key=lambda info: (info.name, info.distribution)))
         reported += [f"plugin {info.name}: {info.error}" for info in self.plugins if info.error]
@@ -149,12 +162,17 @@ class Registry:
 
     def _opened(self, plugin: str, opener: Callable[[SiteT], OpenedT], site: SiteT) -> OpenedT:
         """What the driver opens; a `PvcError` of its own passes, anything else becomes a `PluginError`."""
-        try:
-            return self.calls.ask(plugin, opener, site)
-        except PluginError as failure:
-            if isinstance(failure.__cause__, PvcError):
-                raise failure.__cause__ from None
-            raise
+
+        def opened() -> OpenedT | PvcError:
+            try:
+                return opener(site)
+            except PvcError as refusal:  # an answer, such as "this URL has no path", and no failure of the plugin
+                return refusal
+
+        answer = self.calls.ask(plugin, opened, deadline_s=self.calls.limits.open_s)
+        if isinstance(answer, PvcError):
+            raise answer
+        return answer
 
     def options(self, plugin: str, settings: Settings) -> PluginOptions:
         """What is configured for a plugin under these settings of the cluster."""
@@ -164,9 +182,9 @@ class Registry:
         """Ask every plugin's `pvc_validate_vm`."""
         objections: list[Objection] = []
         failures: list[PluginError] = []
-        offered = {"proposal": proposal, "snapshot": snapshot}
         for implementation in self._manager.hook.pvc_validate_vm.get_hookimpls():
             plugin = implementation.plugin_name
+            offered = {"proposal": proposal, "snapshot": copy_for_plugins(snapshot)}
             arguments = [offered[name] for name in implementation.argnames]
             try:
                 reasons = self.calls.ask(plugin, _reasons, implementation.function, arguments)

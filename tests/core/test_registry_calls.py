@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from pvc_core import HypervisorSite, StoreEntry, VmProposal, hookimpl
 from pvc_core.domain_xml import DomainDefinition
 from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.model import VmMetadata
+from pvc_core.plugin_calls import CallLimits
+from pvc_core.plugin_loading import FoundPlugin
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_snapshot
 
@@ -123,3 +126,64 @@ def test_a_validator_that_fails_has_no_say_and_is_reported(answer: Callable[[VmP
     validation = Registry.of(acme=Validator(answer)).validate_vm(PROPOSAL, a_snapshot())
     assert validation.objections == ()
     assert [failure.plugin for failure in validation.failures] == ["acme"]
+
+
+# ------------------------------------------------------------------------------------- plugins that hang
+
+
+HANG = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _let_go() -> Iterator[None]:
+    HANG.clear()
+    yield
+    HANG.set()
+
+
+class SlowToOpen:
+    """A store driver that never comes back."""
+
+    @hookimpl
+    def pvc_stores(self) -> list[StoreEntry]:
+        return [StoreEntry("slow", "", lambda url: HANG.wait(60))]  # type: ignore[arg-type, return-value]
+
+
+class SlowToRegister:
+    """A plugin whose registration hook never comes back."""
+
+    @hookimpl
+    def pvc_stores(self) -> list[StoreEntry]:
+        HANG.wait(60)
+        return []
+
+
+def loaded(load: Callable[[], object]) -> Registry:
+    """A registry with the plugin acme, that waits for nothing."""
+    limits = CallLimits(load_s=0.05, open_s=0.05)
+    return Registry([FoundPlugin("acme", load), FoundPlugin("good", UrlDrivers)], limits=limits)
+
+
+def test_a_plugin_whose_import_hangs_is_listed_as_failed_and_the_others_load() -> None:
+    registry = loaded(lambda: HANG.wait(60))
+    assert [(info.name, info.state) for info in registry.plugins] == [("acme", "failed"), ("good", "active")]
+    assert "has not answered within 0.05 s" in registry.plugins[0].error
+    assert list(registry.stores) == ["broken", "good", "picky"]
+
+
+def test_a_plugin_whose_registration_hangs_is_listed_as_failed_and_the_others_load() -> None:
+    registry = loaded(SlowToRegister)
+    assert [(info.name, info.state) for info in registry.plugins] == [("acme", "failed"), ("good", "active")]
+
+
+def test_a_driver_that_hangs_when_it_is_opened_is_a_plugin_error() -> None:
+    with pytest.raises(PluginError, match=r"has not answered within 0\.05 s"):
+        loaded(SlowToOpen).open_store("slow://")
+
+
+def test_that_a_driver_refuses_its_url_is_no_strike_against_its_plugin() -> None:
+    registry = Registry.of(acme=UrlDrivers())
+    for _ in range(5):
+        with pytest.raises(InvalidInput):
+            registry.open_store("picky://")
+    assert registry.calls.health()["acme"].failures == 0

@@ -122,7 +122,7 @@ class FakeCluster:
 
     def explain(self, vm: str) -> Decision:
         """Where the VM would be placed now, and why, as `pvc vm explain`."""
-        return self.commands.explain(vm)
+        return self.commands.questions().explain(vm)
 
     def migrate(self, vm: str, target: str = "") -> VmRecord:
         """Move a running VM for a time; its record on arrival."""

@@ -24,6 +24,8 @@ METADATA := pyproject.toml setup.cfg
 
 # What the targets below start.
 DEMO := $(PY) -m pvc_lab.demo
+DEMO_UP := $(PY) -m pvc_lab.demo up
+DEMO_DOWN := $(PY) -m pvc_lab.demo down
 LAB_TOUR := $(PY) -m pvc_lab tour
 LAB_UP := $(PY) -m pvc_lab up
 LAB_DOWN := $(PY) -m pvc_lab down
@@ -38,6 +40,14 @@ help: ## what can be made (this list)
 .PHONY: demo
 demo: $(STAMPS)/base ## the tour on embedded parts: no root, no server, under a minute
 	@$(DEMO)
+
+.PHONY: demo-up
+demo-up: $(STAMPS)/base ## start the demo's cluster and leave it up for exploring
+	@$(DEMO_UP)
+
+.PHONY: demo-down
+demo-down: $(STAMPS)/base ## end the cluster that `make demo-up` started
+	@$(DEMO_DOWN)
 
 .PHONY: lab
 lab: real-parts-required ## the tour on real parts: three hypervisors, ZooKeeper, QEMU guests (root, Debian)

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from pvc_lab import packages
+from pvc_lab.access import write_access
 from pvc_lab.real_cluster import RealCluster
 from pvc_lab.tour import Tour
-from pvc_lab.tour_cluster import program
 
 DEFAULT_ROOT = Path("/var/tmp/pvc-lab")
 
@@ -39,11 +39,8 @@ def up(root: Path) -> int:
     cluster = RealCluster(root)
     cluster.up()
     cluster.watch.close()
-    lines = [f"export {name}={value}" for name, value in cluster.environment.items()]
-    lines.append(f"export PATH={Path(program('pvc')).parent}:$PATH")
     access = root / "access.sh"
-    access.touch(mode=0o600)
-    access.write_text("\n".join(lines) + "\n")
+    write_access(access, cluster.environment)
     print(f"The lab is up in {root}. Now:\n\n    . {access}\n    pvc node list\n\n`make lab-down` ends it.")
     return 0
 

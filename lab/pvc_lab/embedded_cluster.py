@@ -16,12 +16,14 @@ from typing import Self
 from uuid import NAMESPACE_DNS, uuid5
 
 from pvc_lab.api_health import is_serving
-from pvc_lab.processes import last_lines, spawn
+from pvc_lab.processes import ProcessIdentity, last_lines, spawn
 from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, free_port, make_admin_token, program
 from pvc_lab.waiting import wait_for
 from pvc_plugins.hypervisors.simulated import SimulatedWorld
 
 STOP_DEADLINE_S = 20.0
+ROOT_VARIABLE = "PVC_LAB_CLUSTER_ROOT"
+"""In the environment of every process of a cluster, by which those of one whose program was killed are found."""
 
 _DOMAIN = """\
 <domain type='kvm'>
@@ -42,14 +44,24 @@ class EmbeddedCluster:
 
     kind = "embedded parts: SQLite store, simulated hypervisors; real daemons, real API, real command"
 
-    def __init__(self, root: Path, nodes: Sequence[str] = NODES, *, memory_mib: int = 2048, workers: int = 1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        nodes: Sequence[str] = NODES,
+        *,
+        memory_mib: int = 2048,
+        workers: int = 1,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+        port: int | None = None,
+    ) -> None:
         self.root = root
         self.nodes = tuple(nodes)
         self._memory_mib = memory_mib
         self._workers = workers
-        self._port = free_port()
+        self._labels = labels or {}
+        self.port = free_port() if port is None else port
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._token = ""
+        self.token = ""
 
     # ------------------------------------------------------------------------------------- life
 
@@ -62,14 +74,14 @@ class EmbeddedCluster:
     ) -> None:
         self.down()
 
-    def up(self) -> None:
-        """Start everything; return when every node has reported and the API answers."""
+    def up(self, token: str = "") -> None:
+        """Start everything; return when every node has reported and the API answers. token: an administrator's."""
         self.root.mkdir(parents=True, exist_ok=True)
         try:
             for node in self.nodes:
                 self.start_daemon(node)
             self.start_api()
-            self._token = make_admin_token(self.configuration_path(self.nodes[0]))
+            self.token = token or make_admin_token(self.configuration_path(self.nodes[0]))
             wait_for(
                 self._is_ready, f"{len(self.nodes)} nodes to report; logs in {self.root}", deadline_s=STARTUP_DEADLINE_S
             )
@@ -81,6 +93,26 @@ class EmbeddedCluster:
         """Stop everything, the API first. Can be repeated."""
         for name in sorted(self._processes):
             self.stop(name)
+
+    def processes_left(self) -> tuple[ProcessIdentity, ...]:
+        """What runs of a cluster with this root, whoever has started it; the oldest first."""
+        mark = f"{ROOT_VARIABLE}={self.root}".encode()
+        found = []
+        for entry in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(ProcessIdentity.of(int(entry.name)))
+            except OSError:
+                continue  # it has ended, or is not ours
+        return tuple(found)
+
+    def let_go(self) -> dict[str, int]:
+        """Leave everything running when this program ends; the IDs of the processes by name."""
+        left = {name: process.pid for name, process in self._processes.items()}
+        for process in self._processes.values():
+            process.returncode = 0  # nobody waits for it any more, and nobody is to be warned of that
+        self._processes.clear()
+        return left
 
     def start_daemon(self, node: str) -> None:
         """Start a node's daemon, in the background."""
@@ -104,21 +136,21 @@ class EmbeddedCluster:
             raise RuntimeError(f"{name} did not end on {number.name}: {last_lines(self.log_path(name))}") from None
 
     def _spawn(self, name: str, argv: Sequence[str], configuration: Path) -> None:
-        environment = {**os.environ, "PVC_CONFIG": str(configuration)}
+        environment = {**os.environ, "PVC_CONFIG": str(configuration), ROOT_VARIABLE: str(self.root)}
         self._processes[name] = spawn(argv, self.log_path(name), environment)
 
     def _is_ready(self) -> bool:
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended: {last_lines(self.log_path(name))}")
-        return is_serving(self.url, self._token, len(self.nodes))
+        return is_serving(self.url, self.token, len(self.nodes))
 
     # ------------------------------------------------------------------------------------ where
 
     @property
     def url(self) -> str:
         """Of the API."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def store_url(self) -> str:
@@ -130,7 +162,7 @@ class EmbeddedCluster:
         """With it the `pvc` command reaches the API as an administrator."""
         return {
             "PVC_API_URL": self.url,
-            "PVC_API_TOKEN": self._token,
+            "PVC_API_TOKEN": self.token,
             "PVC_CONFIG": str(self.configuration_path(self.nodes[0])),
             "XDG_CONFIG_HOME": str(self.root),
         }
@@ -144,11 +176,13 @@ class EmbeddedCluster:
         return self.root / f"{name}.log"
 
     def _configuration(self, node: str) -> str:
+        labels = ", ".join(f'{name} = "{value}"' for name, value in self._labels.get(node, {}).items())
         return (
             f'[cluster]\nstore = "{self.store_url}"\n'
             f'[node]\nname = "{node}"\n'
             f'hypervisor = "simulated://{self.root}/hosts?memory_mib={self._memory_mib}&cores=4"\n'
-            f'[api]\nlisten = "127.0.0.1:{self._port}"\nworkers = {self._workers}\n'
+            f"labels = {{{labels}}}\n"
+            f'[api]\nlisten = "127.0.0.1:{self.port}"\nworkers = {self._workers}\n'
         )
 
     # ------------------------------------------------------------------------------------- guests

@@ -13,6 +13,21 @@ import yaml
 from house import ROOT, run
 
 INSTALLED = "--old-file=.venv/stamps/base"
+TARGETS = [
+    "help",
+    "demo",
+    "demo-up",
+    "demo-down",
+    "lab",
+    "lab-up",
+    "lab-down",
+    "venv",
+    "check",
+    "test",
+    "bench",
+    "docs",
+    "clean",
+]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -30,9 +45,7 @@ def test_ci_runs_make_test() -> None:
     assert commands == ["set -eu", 'cd "$(dirname "$0")/.."', "exec make test"]
 
 
-@pytest.mark.parametrize(
-    "target", ["help", "demo", "lab", "lab-up", "lab-down", "venv", "check", "test", "bench", "docs", "clean"]
-)
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_target_and_help_lists_it(target: str) -> None:
     assert run("make", "--dry-run", target).returncode == 0
     assert f"make {target} " in run("make").stdout

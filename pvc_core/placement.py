@@ -10,13 +10,15 @@ What a failing plugin does to a decision, which then is `degraded` and names it:
   cluster's default selector, then by `mem` computed here; so is one that is not installed;
 - a filter that fails is left out, unless its entry says `fail_closed`: then no node passes.
 
-The built-in `limit`, `ready` and `memory` fail closed, and where one of them is blocked or missing nothing is
-placed at all: a limit is never violated by a decision.
+The built-in `limit`, `ready`, `memory` and `rules` fail closed, and where one of them is blocked or missing nothing
+is placed at all: neither a limit nor a hard rule is ever violated by a decision. What the cluster's rules prefer comes
+before what the selector says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -25,6 +27,8 @@ from pvc_core.errors import NoCandidate, PluginError
 from pvc_core.placement_drivers import PlacementDrivers
 from pvc_core.placement_steps import Filtered, Ranked, Ranking, default_selector, filter_nodes, rank
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest, Rejection
+from pvc_core.rule_verdicts import Course, groups_of, too_small_for_all, verdict
+from pvc_core.rules import Rulebook, listed
 from pvc_core.snapshot import ClusterSnapshot
 
 __all__ = ["Decision", "PlacementDrivers", "Placer", "Planner", "Ranked", "Rejection", "is_default_selector"]
@@ -70,10 +74,18 @@ class Placer:
         self.drivers = drivers
         self.on_plugin_failure = on_plugin_failure
         self._view = CapacityView()
+        self._rulebook: tuple[ClusterSnapshot, Rulebook] | None = None
 
     def capacities(self, snapshot: ClusterSnapshot) -> Mapping[str, NodeCapacity]:
         """Every node's capacity by name, in the order of the names."""
         return self._view.of(snapshot)
+
+    def rulebook(self, snapshot: ClusterSnapshot) -> Rulebook:
+        """The rules of the snapshot; `Rulebook.concerns` says whether any is about a VM."""
+        latest = self._rulebook
+        if latest is None or latest[0] is not snapshot:
+            latest = self._rulebook = (snapshot, Rulebook(snapshot))
+        return latest[1]
 
     def place(self, request: PlacementRequest, snapshot: ClusterSnapshot, only: str = "") -> Decision:
         """Choose a node. `only`: an explicit target, the single node that is considered; every filter still applies.
@@ -89,10 +101,10 @@ class Placer:
     def place_many(self, requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot) -> tuple[Decision, ...]:
         """Choose a node for each: highest priority first, then the largest memory, then by name.
 
-        The decisions come in that order, which is the order to carry them out; `Decision.uuid` says whose each is.
+        VMs that hard rules keep together come one after the other, as early as the most urgent of them. The decisions
+        come in that order, which is the order to carry them out; `Decision.uuid` says whose each is.
         """
-        planner = self.planner(snapshot)
-        return tuple(planner.place(request) for request in sorted(requests, key=urgency))
+        return self.planner(snapshot).place_all(requests)
 
 
 class Planner:
@@ -105,6 +117,31 @@ class Planner:
         self._placer = placer
         self._snapshot = snapshot
         self._capacities = dict(placer.capacities(snapshot))
+        self._rules = placer.rulebook(snapshot)
+        self._course = Course()
+        self._groups: dict[str, list[PlacementRequest]] = {}
+
+    def place_all(self, requests: Iterable[PlacementRequest]) -> tuple[Decision, ...]:
+        """As `Placer.place_many`, with the VMs planned so far."""
+        ordered = sorted(requests, key=urgency)
+        concerned = [request for request in ordered if self.is_under_rules(request)]
+        if not concerned:
+            return tuple(self.place(request) for request in ordered)
+        self._groups = {one.uuid: group for group in groups_of(concerned, self._rules) for one in group}
+        self._course.leaving |= {request.uuid for request in concerned if self._leaves(request)}
+        return tuple(self.place(request) for request in self._grouped(ordered))
+
+    def is_under_rules(self, request: PlacementRequest) -> bool:
+        """Whether any rule of the cluster is about this VM."""
+        return self._rules.concerns(request.vm, request.metadata.tags)
+
+    def _grouped(self, ordered: Sequence[PlacementRequest]) -> tuple[PlacementRequest, ...]:
+        """The requests in their order, each followed by those that hard rules keep together with it."""
+        grouped: dict[str, PlacementRequest] = {}
+        for request in ordered:
+            for one in (request, *self._groups.get(request.uuid, ())):
+                grouped.setdefault(one.uuid, one)
+        return tuple(grouped.values())
 
     def place(self, request: PlacementRequest, only: str = "") -> Decision:
         """As `Placer.place`, with the VMs planned so far; a place that is found is taken."""
@@ -112,6 +149,8 @@ class Planner:
             self._snapshot.node(only)
         drivers, settings = self._placer.drivers, self._snapshot.settings
         nodes = self._nodes_for(request, only)
+        if self.is_under_rules(request):
+            request = self._with_rules(request)
         filtered = filter_nodes(drivers, request, nodes, settings)
         named = request.metadata.node_selector
         wanted = default_selector(settings) if is_default_selector(named) else named
@@ -139,6 +178,33 @@ class Planner:
     def lose(self, node: str) -> None:
         """Go on as if the daemon of this node were lost: it takes no VMs. What is placed there is not moved away."""
         self._capacities[node] = msgspec.structs.replace(self._capacities[node], alive=False)
+        self._course.lost.add(node)
+
+    def _with_rules(self, request: PlacementRequest) -> PlacementRequest:
+        """The request with what the rules say, the rest of its group and the VMs planned so far in mind."""
+        found = verdict(request, self._rules, self._snapshot, self._capacities, self._course)
+        others = [other for other in self._groups.get(request.uuid, ()) if other.uuid != request.uuid]
+        if others:
+            for_all = self._nodes_for_all((request, *others), found.rejected)
+            too_small = dict.fromkeys(self._capacities.keys() - for_all, too_small_for_all(others)) if for_all else {}
+            found = replace(found, rejected={**too_small, **found.rejected})
+        return replace(request, rules=found)
+
+    def _nodes_for_all(self, group: Sequence[PlacementRequest], rejected: Mapping[str, str]) -> frozenset[str]:
+        """The nodes that every VM of the group may go to and that have room for all of them together."""
+        memory_mib, vcpus = sum(one.memory_mib for one in group), sum(one.vcpus for one in group)
+        found = frozenset(self._capacities) - rejected.keys()
+        for one in group:
+            nodes = self._nodes_for(one, "")
+            asked = replace(one, memory_mib=memory_mib, vcpus=vcpus)
+            left = filter_nodes(self._placer.drivers, asked, nodes, self._snapshot.settings).candidates
+            found &= {node.name for node in left}
+        return found
+
+    def _leaves(self, request: PlacementRequest) -> bool:
+        """Whether the VM cannot stay where it is."""
+        limit = request.metadata.node_limit
+        return request.current_node in request.exclude or (bool(limit) and request.current_node not in limit)
 
     def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
         """The nodes to consider, those that hold a reservation of this VM without it."""
@@ -155,6 +221,10 @@ class Planner:
     def _take(self, node: str, request: PlacementRequest) -> None:
         if node and request.uuid not in self._snapshot.nodes[node].reserved.vms:
             self._capacities[node] = with_vm(self._capacities[node], request)
+        if self.is_under_rules(request):
+            self._course.take(request, node, self._snapshot)
+            group = self._groups.pop(request.uuid, [])
+            group[:] = [other for other in group if other.uuid != request.uuid]
 
 
 def is_default_selector(name: str) -> bool:
@@ -187,13 +257,25 @@ def _reason(request: PlacementRequest, filtered: Filtered, ranking: Ranking, onl
         return f"{best.node} was named and passes every filter"
     if len(ranking.ranked) == 1:
         return f"selector {ranking.selector}: {best.node} is the only candidate"
+    preferred = [one for one in ranking.ranked if one.preference == best.preference]
+    ruled = _by_rules(request, preferred) if len(preferred) < len(ranking.ranked) else ""
+    if ruled and len(preferred) == 1:
+        return ruled
     quality = f"has {ranking.summary}" if ranking.summary else "scores highest"
-    sentence = f"selector {ranking.selector}: {best.node} of {len(ranking.ranked)} candidates {quality}"
-    equals = [other.node for other in ranking.ranked[1:] if other.raw == best.raw]
+    ruled = f"{ruled}; " if ruled else ""
+    sentence = f"{ruled}selector {ranking.selector}: {best.node} of {len(preferred)} candidates {quality}"
+    equals = [other.node for other in preferred[1:] if other.raw == best.raw]
     if not equals:
         return sentence
     tie_break = "the VM is there already" if best.node == request.current_node else "first by name"
     return f"{sentence}, as {_listed(equals)}; {tie_break}"
+
+
+def _by_rules(request: PlacementRequest, preferred: Sequence[Ranked]) -> str:
+    """That rules come before the selector, and which nodes they leave it."""
+    names = request.rules.preferred_by
+    rules = f"rule {names[0]} prefers" if len(names) == 1 else f"rules {listed(names)} prefer"
+    return f"{rules} {_listed([one.node for one in preferred])}"
 
 
 def _why_none(rejections: Iterable[Rejection]) -> str:

@@ -20,20 +20,22 @@ from pvc_core.placement_drivers import PlacementDrivers, request_for
 from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, Rejection, SelectorEntry
 from pvc_core.selector_expression import SelectorExpression, parse_selector
 
-REQUIRED_FILTERS = ("limit", "ready", "memory")
-"""Without these nothing is placed: a limit is hard, also on a node where its plugin is blocked or broken."""
+REQUIRED_FILTERS = ("limit", "ready", "memory", "rules")
+"""Without these nothing is placed: limits and hard rules hold, also where their plugin is blocked or broken."""
 
 
 class Ranked(msgspec.Struct, frozen=True, gc=False):
     """One candidate's place in the ranking. `raw`: what the selector said; `score`: that, from 0 (worst) to 100.
 
     parts: of a selector expression, the score by each of its selectors; `raw` is then their weighted mean.
+    preference: the points of the cluster's rules, which come before the score.
     """
 
     node: str
     score: float
     raw: float
     parts: dict[str, float] = {}
+    preference: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +254,11 @@ def _finite(selector: str, node: str, score: object) -> float:
 
 
 def _ordered(raw: Mapping[str, float], request: PlacementRequest) -> tuple[Ranked, ...]:
-    """Best first; equals: where the VM is, then by name."""
-    scores = _normalised(raw)
+    """Best first: what the rules prefer, then by the score; equals: where the VM is, then by name."""
+    scores, points = _normalised(raw), request.rules.preferences
+    if points:
+        order = sorted(raw, key=lambda node: (-points.get(node, 0.0), -raw[node], node != request.current_node, node))
+        return tuple(Ranked(node, scores[node], raw[node], preference=points.get(node, 0.0)) for node in order)
     best_first = sorted(raw, key=lambda node: (-raw[node], node != request.current_node, node))
     return tuple(Ranked(node, scores[node], raw[node]) for node in best_first)
 

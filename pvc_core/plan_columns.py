@@ -19,10 +19,11 @@ from pvc_core.model import Settings
 from pvc_core.placement import Placer
 from pvc_core.placement_steps import filter_nodes
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
+from pvc_core.rule_verdicts import Course, verdict
 from pvc_core.snapshot import ClusterSnapshot
 
-BY_NUMBERS = frozenset({"limit", "ready", "memory", "exclude"})
-"""Filters whose whole verdict is in the columns."""
+BY_NUMBERS = frozenset({"limit", "ready", "memory", "exclude", "rules"})
+"""Filters whose whole verdict is in the columns, as long as no rule of the cluster is about the VMs."""
 
 
 class Veto(Protocol):
@@ -62,7 +63,9 @@ def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, 
     """The columns of these VMs on all nodes of the snapshot."""
     capacities, settings = placer.capacities(snapshot), snapshot.settings
     empty = [_emptied(node) for node in capacities.values()]
-    by_numbers = placer.drivers.filters.keys() <= BY_NUMBERS
+    book = placer.rulebook(snapshot)
+    under_rules = any(book.concerns(request.vm, request.metadata.tags) for request in requests)
+    by_numbers = placer.drivers.filters.keys() <= BY_NUMBERS and not under_rules
     indices = {name: index for index, name in enumerate(capacities)}
     known: dict[object, tuple[int, ...]] = {}
     may = []
@@ -104,6 +107,16 @@ def _veto(
     capacities: Mapping[str, NodeCapacity],
 ) -> Veto:
     names = tuple(capacities)
+    book = placer.rulebook(snapshot)
+    everyone = {request.uuid for request in requests}
+
+    def ruled(request: PlacementRequest, node: str, come: Collection[int], gone: Collection[int]) -> PlacementRequest:
+        """With what the rules say; the other VMs of the search may be anywhere, so that nobody is bound to them."""
+        if not book.concerns(request.vm, request.metadata.tags):
+            return request
+        placed = {requests[other].uuid: node for other in come}
+        course = Course(placed, everyone - placed.keys(), {requests[other].uuid for other in gone})
+        return replace(request, rules=verdict(request, book, snapshot, (node,), course))
 
     def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
         capacity = without_vm(capacities[names[node]], snapshot, requests[vm].uuid)
@@ -111,6 +124,7 @@ def _veto(
             capacity = without_vm(capacity, snapshot, requests[other].uuid)
         for other in come:
             capacity = with_vm(capacity, requests[other])
-        return not filter_nodes(placer.drivers, requests[vm], (capacity,), snapshot.settings).candidates
+        asked = ruled(requests[vm], names[node], come, gone)
+        return not filter_nodes(placer.drivers, asked, (capacity,), snapshot.settings).candidates
 
     return veto

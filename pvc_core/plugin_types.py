@@ -8,7 +8,7 @@ are frozen objects that may grow fields; a Protocol's signature never changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +40,22 @@ NO_OPTIONS = PluginOptions()
 
 
 @dataclass(frozen=True)
+class RuleVerdict:
+    """What the cluster's rules say of the nodes for one VM; of a node that is not named they say nothing.
+
+    rejected: nodes that a hard rule forbids, with the reason. preferences: points for (above 0) or against a node;
+    they come before what the selector says. preferred_by: the names of the rules that gave points.
+    """
+
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    preferences: Mapping[str, float] = field(default_factory=dict)
+    preferred_by: tuple[str, ...] = ()
+
+
+NO_RULES = RuleVerdict()
+
+
+@dataclass(frozen=True)
 class PlacementRequest:
     """The VM that wants a place. `current_node` is where it is now ("" for a new one)."""
 
@@ -55,6 +71,8 @@ class PlacementRequest:
     """A node on its way back into service counts as ready: for the VMs that return to it."""
     options: PluginOptions = NO_OPTIONS
     """What is configured for the plugin that is asked."""
+    rules: RuleVerdict = field(default=NO_RULES, hash=False)
+    """What the cluster's rules say; the filter `rules` turns it into rejections."""
 
     @classmethod
     def for_vm(

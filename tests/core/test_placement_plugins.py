@@ -161,7 +161,7 @@ def test_a_filter_that_fails_closed_leaves_no_node_when_it_fails() -> None:
     assert decision.degraded.startswith("plugin acme-plugin: ")
 
 
-@pytest.mark.parametrize("name", ["limit", "ready", "memory"])
+@pytest.mark.parametrize("name", ["limit", "ready", "memory", "rules"])
 def test_without_a_required_filter_nothing_is_placed(name: str) -> None:
     filters = {other: entry for other, entry in BUILT_IN.filters.items() if other != name}
     decision = Placer(GivenDrivers(selectors=BUILT_IN.selectors, filters=filters)).place(a_request(), THREE_NODES)

@@ -136,4 +136,5 @@ def test_the_built_in_filters_fail_closed() -> None:
         "limit": True,
         "memory": True,
         "ready": True,
+        "rules": True,
     }

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters that keep VMs within their limit, on nodes in service, where their memory fits."""
+"""Filters that keep VMs within limits and rules, on nodes in service, where their memory fits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pvc_core import FilterEntry, hookimpl
-from pvc_plugins.filters import exclude, limit, memory, ready
+from pvc_plugins.filters import exclude, limit, memory, ready, rules
 
 
 @hookimpl
 def pvc_filters() -> Sequence[FilterEntry]:
-    return (limit.ENTRY, ready.ENTRY, memory.ENTRY, exclude.ENTRY)
+    return (limit.ENTRY, ready.ENTRY, memory.ENTRY, exclude.ENTRY, rules.ENTRY)

@@ -141,6 +141,24 @@ class DomainReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_time_ns: int = 0
 
 
+CircuitState = Literal["closed", "open", "half-open"]
+"""Whether a plugin is asked (closed), left out (open), or about to be tried again (half-open)."""
+
+
+class PluginTrouble(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plugin did wrong in one process. strikes: failures in a row. failures: all since it started.
+
+    hanging: calls that were given up and have not come back.
+    """
+
+    circuit: CircuitState = "closed"
+    strikes: int = 0
+    failures: int = 0
+    hanging: int = 0
+    last_error: str = ""
+    last_error_at: str = ""
+
+
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a node says of itself every few seconds. `domains` maps UUIDs, also of domains PVC does not own."""
 
@@ -159,6 +177,8 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """Domains PVC has never heard of: UUID to name. They are left alone."""
     progress: dict[str, int] = {}
     """Outgoing migrations: VM UUID to percent."""
+    plugin_troubles: dict[str, PluginTrouble] = {}
+    """Plugins that have failed in this node's daemon, by name."""
     reported_at: str = ""
 
 
@@ -188,7 +208,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A living daemon, bound to its session. `plugins`: name to version; `drivers`: kind to driver names."""
+    """A living daemon, bound to its session. `plugins`: name to version; `drivers`: kind to driver names.
+
+    plugins_refused: those that are installed and not loaded, with the reason; empty for one that is blocked.
+    """
 
     schema: int = SCHEMA_VERSION
     node: str
@@ -197,6 +220,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     """The running host the daemon is on, to tell a restart from a second daemon of the same name."""
     plugins: dict[str, str] = {}
+    plugins_refused: dict[str, str] = {}
     drivers: dict[str, tuple[str, ...]] = {}
     started_at: str = ""
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TypeVar, TypeVarTuple
 
 import structlog
 
 from pvc_core.errors import PluginError, PluginLeftOut
-from pvc_core.plugin_circuits import CLOSED, DEFAULT_RULES, CircuitRules, CircuitState
+from pvc_core.model import PluginTrouble
+from pvc_core.plugin_circuits import CLOSED, DEFAULT_RULES, CircuitRules
 from pvc_core.plugin_threads import PluginThreads, ask_here
 from pvc_core.ports import Clock
 from pvc_core.system_clock import SystemClock
@@ -46,27 +48,27 @@ class CallLimits:
 
 
 DEFAULT_LIMITS = CallLimits()
+ERROR_LENGTH = 300
+"""Of a plugin's last error in a node's report, which is written every few seconds."""
 
 
-@dataclass(frozen=True)
-class PluginHealth:
+class PluginHealth(PluginTrouble, frozen=True, kw_only=True):
     """How one plugin has done in this process.
 
-    strikes: failures in a row. calls: 0 for PVC's own plugins, whose calls are not counted. hanging: calls that were
-    given up and have not come back. last_error_at: wall-clock time, for people; last_error_age_s by this process's
-    clock. retry_in_s: until the plugin is asked again, while its circuit is open.
+    calls: 0 for PVC's own plugins, whose calls are not counted. last_error_at is wall-clock time, for people;
+    last_error_age_s by this process's clock. retry_in_s: until it is asked again, while its circuit is open.
     """
 
-    plugin: str
-    circuit: CircuitState = "closed"
-    strikes: int = 0
     calls: int = 0
-    failures: int = 0
-    hanging: int = 0
-    last_error: str = ""
-    last_error_at: str = ""
     last_error_age_s: float = 0.0
     retry_in_s: float = 0.0
+
+    @property
+    def trouble(self) -> PluginTrouble:
+        """What of it a node publishes: without what changes all the time, and shortened."""
+        names = PluginTrouble.__struct_fields__
+        found = {name: getattr(self, name) for name in names}
+        return PluginTrouble(**{**found, "last_error": shorten(self.last_error, ERROR_LENGTH, placeholder=" ...")})
 
 
 class PluginCalls:
@@ -121,6 +123,10 @@ class PluginCalls:
         with self._lock:
             tracks = sorted(self._tracks.items())
         return {plugin: track.health() for plugin, track in tracks}
+
+    def troubles(self) -> dict[str, PluginTrouble]:
+        """Of the plugins that have failed, what a node publishes."""
+        return {plugin: health.trouble for plugin, health in self.health().items() if health.failures}
 
     def _track(self, plugin: str) -> _Track:
         track = self._tracks.get(plugin)
@@ -214,7 +220,6 @@ class _Track:
         with self._lock:
             now_s = self._clock.monotonic_s()
             return PluginHealth(
-                plugin=self._plugin,
                 circuit=self._circuit.state(now_s),
                 strikes=self._circuit.strikes,
                 calls=self._calls,

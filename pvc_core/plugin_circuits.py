@@ -9,9 +9,8 @@ step returns the circuit that follows, and time comes in as an argument.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
-CircuitState = Literal["closed", "open", "half-open"]
+from pvc_core.model import CircuitState
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,11 @@ class Registry:
         return {info.name: info.version for info in self.plugins if info.state == "active"}
 
     @property
+    def plugins_refused(self) -> dict[str, str]:
+        """Installed plugins that are not loaded, with the reason, as a daemon publishes them; empty: it is blocked."""
+        return {info.name: info.error for info in self.plugins if info.state != "active"}
+
+    @property
     def driver_names(self) -> dict[str, tuple[str, ...]]:
         """Kinds of drivers with the names one can choose, as a daemon publishes them."""
         return {kind: tuple(getattr(self, kind)) for kind in ENTRY_TYPES}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pvc_api.node_views import is_report_stale
+from pvc_api.plugin_views import skews
 from pvc_api.version import pvc_version
 from pvc_api.views import BrokenRecordView, ClusterStatus
 from pvc_api.vm_views import is_limit_violated
@@ -65,6 +66,10 @@ def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
         yield "has lost its hypervisor"
     if node.report and node.report.value.unknown_domains:
         yield f"runs domains that PVC does not know: {', '.join(sorted(node.report.value.unknown_domains.values()))}"
+    if node.is_alive and node.report:
+        for plugin, trouble in sorted(node.report.value.plugin_troubles.items()):
+            if trouble.circuit != "closed":
+                yield f"leaves out the plugin {plugin} after {trouble.strikes} failures in a row: {trouble.last_error}"
     drain = node.record.value.drain
     if drain and drain.stayed:
         yield f"was drained, but {len(drain.stayed)} of its VMs could not be helped"
@@ -72,12 +77,7 @@ def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
 
 def _skew(snapshot: ClusterSnapshot) -> Iterator[str]:
     """Living daemons of different versions, or with different plugins."""
-    members = {name: node.member.value for name, node in sorted(snapshot.nodes.items()) if node.member}
-    versions = Counter(member.version for member in members.values())
+    versions = {node.member.value.version for node in snapshot.nodes.values() if node.member}
     if len(versions) > 1:
         yield f"the nodes run different versions of PVC: {', '.join(sorted(versions))}"
-    everywhere = {plugin for member in members.values() for plugin in member.plugins}
-    for plugin in sorted(everywhere):
-        found = {name: member.plugins.get(plugin, "none") for name, member in members.items()}
-        if len(set(found.values())) > 1:
-            yield f"plugin {plugin} differs: {', '.join(f'{node} has {version}' for node, version in found.items())}"
+    yield from skews(snapshot)

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""plugin_views: plugins as the API shows them, with what each driver does and the version every node has."""
+"""plugin_views: plugins as the API shows them: what each driver does, how it fares here, and what every node has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pvc_api.views import DriverView, PluginView
+from pvc_api.views import DriverView, PluginOnNode, PluginView
 from pvc_core.errors import NotFound
+from pvc_core.model import Member, PluginTrouble
 from pvc_core.registry import PluginInfo, Registry
-from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+
+NODES_IN_A_SENTENCE = 3
 
 
 def plugins_of(registry: Registry, snapshot: ClusterSnapshot) -> tuple[PluginView, ...]:
     """The plugins of this process by name, then those that only nodes have."""
-    nodes = _versions_on_nodes(snapshot)
-    here = [_view_of(info, registry, nodes.get(info.name, {})) for info in registry.plugins]
+    troubles = registry.calls.troubles()
+    here = [_view_of(info, registry, troubles, snapshot) for info in registry.plugins]
     known = {view.name for view in here}
     elsewhere = [
-        PluginView(name=name, state="absent", error="not installed where this API runs", nodes=nodes[name])
-        for name in sorted(nodes)
+        PluginView(
+            name=name,
+            state="absent",
+            error="not installed where this API runs",
+            nodes=_on_nodes(name, snapshot),
+            skew=_skew_of(name, snapshot),
+        )
+        for name in _published(snapshot)
         if name not in known
     ]
     return (*here, *elsewhere)
@@ -33,16 +42,17 @@ def plugin_named(name: str, plugins: Sequence[PluginView]) -> PluginView:
     raise NotFound("plugin", name, tuple(sorted({plugin.name for plugin in plugins})))
 
 
-def _versions_on_nodes(snapshot: ClusterSnapshot) -> Mapping[str, dict[str, str]]:
-    """Plugin to node to version, as living daemons publish it."""
-    found: dict[str, dict[str, str]] = {}
-    for node in snapshot.nodes.values():
-        for plugin, version in node.member.value.plugins.items() if node.member else ():
-            found.setdefault(plugin, {})[node.name] = version
-    return found
+def skews(snapshot: ClusterSnapshot) -> Iterator[str]:
+    """A sentence for each plugin that the living nodes do not have alike."""
+    for name in _published(snapshot):
+        skew = _skew_of(name, snapshot)
+        if skew:
+            yield f"plugin {name} differs: {skew}"
 
 
-def _view_of(info: PluginInfo, registry: Registry, nodes: dict[str, str]) -> PluginView:
+def _view_of(
+    info: PluginInfo, registry: Registry, troubles: Mapping[str, PluginTrouble], snapshot: ClusterSnapshot
+) -> PluginView:
     return PluginView(
         name=info.name,
         distribution=info.distribution,
@@ -52,7 +62,9 @@ def _view_of(info: PluginInfo, registry: Registry, nodes: dict[str, str]) -> Plu
         hooks=info.hooks,
         drivers=tuple(_drivers_of(info, registry)),
         error=info.error,
-        nodes=nodes,
+        trouble=troubles.get(info.name),
+        nodes=_on_nodes(info.name, snapshot),
+        skew=_skew_of(info.name, snapshot),
     )
 
 
@@ -61,3 +73,55 @@ def _drivers_of(info: PluginInfo, registry: Registry) -> Iterable[DriverView]:
         entries = getattr(registry, kind)
         for name in names:
             yield DriverView(kind=kind, name=name, summary=entries[name].summary)
+
+
+# ------------------------------------------------------------------------------------------- on the nodes
+
+
+def _members(snapshot: ClusterSnapshot) -> Iterator[tuple[NodeView, Member]]:
+    """The living nodes, by name."""
+    for name in sorted(snapshot.nodes):
+        node = snapshot.nodes[name]
+        if node.member:
+            yield node, node.member.value
+
+
+def _published(snapshot: ClusterSnapshot) -> list[str]:
+    """Every plugin that some living node has loaded or refused, by name."""
+    names: set[str] = set()
+    for _, member in _members(snapshot):
+        names.update(member.plugins, member.plugins_refused)
+    return sorted(names)
+
+
+def _on_nodes(plugin: str, snapshot: ClusterSnapshot) -> tuple[PluginOnNode, ...]:
+    return tuple(_on_node(plugin, node, member) for node, member in _members(snapshot))
+
+
+def _on_node(plugin: str, node: NodeView, member: Member) -> PluginOnNode:
+    if plugin not in member.plugins:
+        if plugin not in member.plugins_refused:
+            return PluginOnNode(node=node.name, state="absent")
+        error = member.plugins_refused[plugin]
+        return PluginOnNode(node=node.name, state="failed" if error else "blocked", error=error)
+    trouble = node.report.value.plugin_troubles.get(plugin) if node.report else None
+    return PluginOnNode(node=node.name, state="active", version=member.plugins[plugin], trouble=trouble)
+
+
+def _skew_of(plugin: str, snapshot: ClusterSnapshot) -> str:
+    """Which nodes have which version, when they are not all the same; "" when they are."""
+    nodes_by_version: dict[str, list[str]] = {}
+    for node, member in _members(snapshot):
+        nodes_by_version.setdefault(member.plugins.get(plugin, "none"), []).append(node.name)
+    if len(nodes_by_version) < 2:
+        return ""
+    return "; ".join(
+        f"{_some(nodes)} {'has' if len(nodes) == 1 else 'have'} {version}"
+        for version, nodes in sorted(nodes_by_version.items(), key=lambda group: (len(group[1]), group[1]))
+    )
+
+
+def _some(nodes: Sequence[str]) -> str:
+    if len(nodes) <= NODES_IN_A_SENTENCE:
+        return ", ".join(nodes)
+    return f"{', '.join(nodes[:NODES_IN_A_SENTENCE])} and {len(nodes) - NODES_IN_A_SENTENCE} more"

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pvc_api.authentication import Role
-from pvc_core.model import MigrationMethod, NodeMode
+from pvc_core.model import MigrationMethod, NodeMode, PluginTrouble
 from pvc_core.placement import Decision
 
 ShownVmState = Literal[
@@ -238,8 +238,22 @@ class DriverView(Answer, frozen=True, kw_only=True):
     summary: str
 
 
+class PluginOnNode(Answer, frozen=True, kw_only=True):
+    """A plugin on one living node. `error`: why it is not loaded there. `trouble`: what it did wrong there so far."""
+
+    node: str
+    state: Literal["active", "failed", "blocked", "absent"]
+    version: str = ""
+    error: str = ""
+    trouble: PluginTrouble | None = None
+
+
 class PluginView(Answer, frozen=True, kw_only=True):
-    """One plugin. `nodes`: the version each living node has. `error`: why it, or one of its drivers, was refused."""
+    """One plugin in the process that answers, and on the living nodes.
+
+    error: why it, or one of its drivers, was refused here. trouble: what it did wrong in this process. skew: a
+    sentence when the nodes have it in different versions, or only some have it.
+    """
 
     name: str
     state: Literal["active", "blocked", "failed", "absent"]
@@ -249,7 +263,9 @@ class PluginView(Answer, frozen=True, kw_only=True):
     hooks: tuple[str, ...] = ()
     drivers: tuple[DriverView, ...] = ()
     error: str = ""
-    nodes: dict[str, str] = {}
+    trouble: PluginTrouble | None = None
+    nodes: tuple[PluginOnNode, ...] = ()
+    skew: str = ""
 
 
 class PluginList(Answer, frozen=True, kw_only=True):

@@ -136,8 +136,29 @@ class DriverView(TypedDict):
     summary: str
 
 
+class PluginTrouble(TypedDict):
+    """What a plugin did wrong in one process so far."""
+
+    circuit: str
+    strikes: int
+    failures: int
+    hanging: int
+    last_error: str
+    last_error_at: str
+
+
+class PluginOnNode(TypedDict):
+    """A plugin on one living node."""
+
+    node: str
+    state: str
+    version: str
+    error: str
+    trouble: PluginTrouble | None
+
+
 class PluginView(TypedDict):
-    """One plugin, and the version of it that each living node has."""
+    """One plugin where the API runs, and on each living node."""
 
     name: str
     state: str
@@ -147,7 +168,9 @@ class PluginView(TypedDict):
     hooks: list[str]
     drivers: list[DriverView]
     error: str
-    nodes: dict[str, str]
+    trouble: PluginTrouble | None
+    nodes: list[PluginOnNode]
+    skew: str
 
 
 class TokenView(TypedDict):

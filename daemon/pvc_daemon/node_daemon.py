@@ -55,6 +55,7 @@ class NodeDaemon:
             settings=lambda: self._agent.records.settings,
             unknown_domains=self._agent.unknown_domains,
             progress=lambda: dict(self._progress),
+            plugin_troubles=registry.calls.troubles,
         )
         self._election: Election | None = None
         self._leader: LeaderLoop | None = None
@@ -165,5 +166,6 @@ def _member(node: str, version: str, registry: Registry) -> Member:
         version=version,
         host=host_identity(),
         plugins=dict(registry.plugin_versions),
+        plugins_refused=registry.plugins_refused,
         drivers=dict(registry.driver_names),
     )

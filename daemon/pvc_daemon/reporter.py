@@ -12,7 +12,7 @@ import structlog
 from pvc_core import layout
 from pvc_core.codec import encode
 from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
-from pvc_core.model import DomainReport, NodeReport, Settings
+from pvc_core.model import DomainReport, NodeReport, PluginTrouble, Settings
 from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,7 @@ class Reporter:
         settings: Callable[[], Settings],
         unknown_domains: Callable[[], Mapping[str, str]],
         progress: Callable[[], Mapping[str, int]],
+        plugin_troubles: Callable[[], Mapping[str, PluginTrouble]],
     ) -> None:
         self._key = layout.report(node)
         self._node = node
@@ -45,6 +46,7 @@ class Reporter:
         self._settings = settings
         self._unknown_domains = unknown_domains
         self._progress = progress
+        self._plugin_troubles = plugin_troubles
         self._version: int | None = None
         self._last = NodeReport(node=node, memory_total_mib=0, memory_available_mib=0, cores=1, load_1m=0.0)
         self._wanted = threading.Event()
@@ -103,6 +105,7 @@ class Reporter:
             domains={domain.uuid: _domain_report(domain) for domain in domains},
             unknown_domains=dict(self._unknown_domains()),
             progress=dict(self._progress()),
+            plugin_troubles=dict(self._plugin_troubles()),
             reported_at=self._clock.utc_iso(),
         )
         return self._last

@@ -14,7 +14,7 @@ from pvc_api.cluster_views import status_of
 from pvc_api.drain_views import drain_view
 from pvc_core import layout
 from pvc_core.election import Holder
-from pvc_core.model import DrainReport, NodeMode, Settings, VmState
+from pvc_core.model import DrainReport, NodeMode, PluginTrouble, Settings, VmState
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_snapshot, a_vm, uuid_of
 
@@ -192,11 +192,35 @@ def test_plugins_that_differ_between_nodes_are_shown(api: httpx.Client, cluster:
         cluster.put(layout.member(node), msgspec.json.encode({**member, "plugins": plugins}))
     eventually(lambda: any(p["name"] == "acme" for p in api.get("/plugin").json()["plugins"]))
     acme = api.get("/plugin/acme").json()
-    assert (acme["state"], acme["nodes"]) == ("absent", {"hv1": "2"})
-    skewed = {"hv1": "0.1.0", "hv2": "0.0.9"}
-    eventually(lambda: api.get("/plugin/selectors").json()["nodes"] == skewed)
+    assert (acme["state"], acme["skew"]) == ("absent", "hv1 has 2; hv2 has none")
+    assert [(node["node"], node["state"], node["version"]) for node in acme["nodes"]] == [
+        ("hv1", "active", "2"),
+        ("hv2", "absent", ""),
+    ]
+    eventually(lambda: api.get("/plugin/selectors").json()["skew"] == "hv1 has 0.1.0; hv2 has 0.0.9")
     problems = api.get("/cluster").json()["problems"]
-    assert any("plugin acme differs: hv1 has 2, hv2 has none" in problem for problem in problems)
+    assert any("plugin acme differs: hv1 has 2; hv2 has none" in problem for problem in problems)
+
+
+def test_a_plugin_that_a_node_refused_or_leaves_out_is_shown_with_the_reason(
+    api: httpx.Client, cluster: Cluster
+) -> None:
+    node = a_node("hv1")
+    assert node.member is not None
+    assert node.report is not None
+    trouble = PluginTrouble(circuit="open", strikes=3, failures=7, last_error="ValueError: boom", last_error_at="now")
+    member = msgspec.structs.replace(
+        node.member.value, plugins={"acme": "2"}, plugins_refused={"other": "ImportError: gone", "third": ""}
+    )
+    cluster.put(layout.member("hv1"), member)
+    cluster.put(layout.report("hv1"), msgspec.structs.replace(node.report.value, plugin_troubles={"acme": trouble}))
+    eventually(lambda: any("leaves out" in problem for problem in api.get("/cluster").json()["problems"]))
+    assert api.get("/plugin/acme").json()["nodes"][0]["trouble"]["last_error"] == "ValueError: boom"
+    for plugin, state, error in (("other", "failed", "ImportError: gone"), ("third", "blocked", "")):
+        on_node = api.get(f"/plugin/{plugin}").json()["nodes"][0]
+        assert (on_node["state"], on_node["error"]) == (state, error)
+    sentence = "node hv1 leaves out the plugin acme after 3 failures in a row: ValueError: boom"
+    assert sentence in api.get("/cluster").json()["problems"]
 
 
 def test_a_plugin_is_shown_by_its_name_or_by_that_of_its_driver(api: httpx.Client) -> None:

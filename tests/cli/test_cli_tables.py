@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -257,28 +258,71 @@ def test_tokens_are_listed_and_revoked(run: Cli) -> None:
     assert run("token", "revoke", "ci", api=api).out == "token ci is revoked\n"
 
 
-def test_plugins_also_those_that_were_refused(run: Cli) -> None:
-    drivers = [{"kind": "selectors", "name": "mem", "summary": "the most free memory"}]
-    plugin = {
-        "name": "selectors",
+def a_plugin(name: str, **facts: Any) -> dict[str, Any]:
+    """A plugin of PVC's own that is active on hv1 and hv2."""
+    nodes = [
+        {"node": node, "state": "active", "version": "0.1.0", "error": "", "trouble": None} for node in ("hv1", "hv2")
+    ]
+    defaults: dict[str, Any] = {
         "state": "active",
         "distribution": "pvc",
         "version": "0.1.0",
         "summary": "Selectors.",
         "hooks": ["pvc_selectors"],
-        "drivers": drivers,
+        "drivers": [{"kind": "selectors", "name": "mem", "summary": "the most free memory"}],
         "error": "",
-        "nodes": {"hv1": "0.1.0", "hv2": "0.1.0"},
+        "trouble": None,
+        "nodes": nodes,
+        "skew": "",
     }
-    broken = {**plugin, "name": "acme", "state": "failed", "drivers": [], "error": "ImportError: acme", "nodes": {}}
+    return {"name": name, **defaults, **facts}
+
+
+def a_trouble(circuit: str, strikes: int) -> dict[str, Any]:
+    """What a plugin did wrong."""
+    error = {"last_error": "ValueError: boom", "last_error_at": "2026-01-31T12:00:00Z"}
+    return {"circuit": circuit, "strikes": strikes, "failures": 7, "hanging": 1, **error}
+
+
+def test_plugins_also_those_that_were_refused(run: Cli) -> None:
+    broken = a_plugin("acme", state="failed", drivers=[], error="ImportError: acme", nodes=[])
     api = FakeApi(
         {
-            "GET /plugin": {"plugins": [plugin, broken], "problems": ["plugin acme: ImportError: acme"]},
-            "GET /plugin/mem": plugin,
+            "GET /plugin": {"plugins": [a_plugin("selectors"), broken], "problems": ["plugin acme: ImportError: acme"]},
+            "GET /plugin/mem": a_plugin("selectors"),
         }
     )
     ran = run("plugin", "list", api=api)
-    assert cells(ran.out)["selectors"] == ["selectors", "active", "0.1.0", "2", "mem"]
+    assert cells(ran.out)["selectors"] == ["selectors", "active", "pvc", "0.1.0", "2", "0", "mem"]
     assert "ImportError: acme" in ran.out
     assert ran.err == "refused: plugin acme: ImportError: acme\n"
     assert "the most free memory" in run("plugin", "show", "mem", api=api).out
+
+
+def test_a_plugin_that_is_left_out_is_shown_with_its_last_error_and_where(run: Cli) -> None:
+    nodes = [
+        {"node": "hv1", "state": "active", "version": "2", "error": "", "trouble": a_trouble("open", 4)},
+        {"node": "hv2", "state": "failed", "version": "", "error": "ImportError: gone", "trouble": None},
+        {"node": "hv3", "state": "active", "version": "1", "error": "", "trouble": None},
+        {"node": "hv4", "state": "active", "version": "1", "error": "", "trouble": None},
+    ]
+    skew = "hv1 has 2; hv2 has none; hv3, hv4 have 1"
+    acme = a_plugin("acme", trouble=a_trouble("open", 3), nodes=nodes, skew=skew)
+    api = FakeApi({"GET /plugin": {"plugins": [acme], "problems": []}, "GET /plugin/acme": acme})
+    listed = run("plugin", "list", api=api)
+    assert "left out" in listed.out
+    assert cells(listed.out)["acme"][-3:] == ["3", "4", "mem"]
+    assert listed.err.splitlines() == [
+        "warning: hv1 leaves out acme: ValueError: boom",
+        "warning: acme is not loaded on hv2: ImportError: gone",
+        f"warning: acme is not the same everywhere: {skew}",
+    ]
+    everywhere = run("plugin", "list", "--cluster", api=api).out.splitlines()
+    assert [line.split() for line in everywhere[1:]] == [
+        ["acme", "2", "left", "out", "4", "hv1"],
+        ["acme", "-", "failed", "0", "hv2"],
+        ["acme", "1", "active", "0", "hv3,", "hv4"],
+    ]
+    shown = run("plugin", "show", "acme", api=api).out
+    assert "ValueError: boom (2026-01-31T12:00:00Z)" in shown
+    assert "7 here, 3 strikes in a row, 1 call hanging" in shown

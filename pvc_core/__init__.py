@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
     from pvc_core.networks import NetworkDriver, NetworkEntry, NetworkSite, NetworkSpec, NetworkState
     from pvc_core.plugin_types import (
+        ConfigSection,
         Filter,
         FilterEntry,
         HypervisorEntry,
@@ -65,6 +66,7 @@ __all__ = [
     "StorageBackendEntry",
     "FenceAgentEntry",
     "NetworkEntry",
+    "ConfigSection",
     # what a driver implements
     "Selector",
     "Filter",

@@ -13,12 +13,12 @@ import msgspec
 from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.codec import encode
-from pvc_core.errors import InvalidInput, Refused
+from pvc_core.errors import Refused
 from pvc_core.leader import comes_back
 from pvc_core.leader_flush import refuse_flush
-from pvc_core.model import DrainReport, NodeMode, NodeRecord, Settings
+from pvc_core.model import DrainReport, NodeMode, NodeRecord
 from pvc_core.ports import Check, Create, Set
-from pvc_core.selector_expression import check_selector
+from pvc_core.settings_changes import changed_settings, checked_patch
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_commands import Outcome, VmCommands
 from pvc_core.vm_states import OFF
@@ -26,7 +26,6 @@ from pvc_core.vm_states import OFF
 __all__ = ["Commands", "Outcome"]
 
 Decide = Callable[[ClusterSnapshot], Change]
-SETTING_NAMES = tuple(name for name in Settings.__struct_fields__ if name != "schema")
 
 
 class Commands(VmCommands):
@@ -78,17 +77,16 @@ class Commands(VmCommands):
         return Outcome(change.reason, bool(change.ops), node=changed[0])
 
     def change_settings(self, patch: Mapping[str, object]) -> Outcome:
-        """Change cluster-wide settings. Raises `InvalidInput` naming the setting, the problem and what is allowed."""
-        unknown = [name for name in patch if name not in SETTING_NAMES]
-        if unknown:
-            raise InvalidInput(unknown[0], "is not a setting", allowed=SETTING_NAMES)
-        _check_types(patch)
-        patch = self._with_default_selector(patch)
+        """Change cluster-wide settings; None is the default, plugins' own stand by plugin under "plugins".
+
+        Raises `InvalidInput` naming the setting, the problem and what is allowed.
+        """
+        checked = checked_patch(patch, self._registry)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             if layout.SETTINGS in snapshot.broken:
                 raise snapshot.broken[layout.SETTINGS]
-            wanted = _checked_settings(snapshot.settings, patch)
+            wanted = changed_settings(snapshot.settings, checked, self._registry)
             if wanted == snapshot.settings:
                 seen = (Check(layout.SETTINGS, snapshot.settings_version),) if snapshot.settings_version >= 0 else ()
                 return Change((), "the settings are the same", seen=seen)
@@ -99,28 +97,3 @@ class Commands(VmCommands):
 
         change = self._view.commit(decide)
         return Outcome(change.reason, bool(change.ops))
-
-    def _with_default_selector(self, patch: Mapping[str, object]) -> Mapping[str, object]:
-        """The patch with its default selector as it is kept: every selector in it is one that a plugin registers."""
-        text = patch.get("default_selector")
-        if text is None:
-            return patch
-        return {**patch, "default_selector": check_selector(str(text), self._registry.selectors, "default_selector")}
-
-
-def _check_types(patch: Mapping[str, object]) -> None:
-    """Each value on its own, so that the error can name its setting."""
-    for name, value in patch.items():
-        try:
-            msgspec.convert({name: value}, Settings, strict=False)
-        except msgspec.ValidationError as error:
-            raise InvalidInput(name, str(error).split(" - at ")[0].lower(), str(value)) from error
-
-
-def _checked_settings(settings: Settings, patch: Mapping[str, object]) -> Settings:
-    """The settings with the patch, if they make sense together."""
-    wanted = msgspec.convert({**msgspec.to_builtins(settings), **patch}, Settings, strict=False)
-    if wanted.report_stale_s < 2 * wanted.report_interval_s:
-        problem = f"must be at least twice report_interval_s ({wanted.report_interval_s:g}), or every node looks dead"
-        raise InvalidInput("report_stale_s", problem, f"{wanted.report_stale_s:g}")
-    return wanted

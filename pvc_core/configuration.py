@@ -2,7 +2,8 @@
 """configuration: the one TOML file that the node daemon, the API and the CLI read.
 
 What concerns the whole cluster is not here but in the store (`pvc cluster settings`); this file says how this
-machine takes part.
+machine takes part. What it says to plugins, `[plugin.<name>]`, is not judged here: a mistake there costs that plugin,
+and not the daemon that keeps this machine's VMs running.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from pvc_core.errors import InvalidInput
 from pvc_core.model import Name
+from pvc_core.strict_reading import read_strictly
 
 DEFAULT_PATH = Path("/etc/pvc/pvc.toml")
 
@@ -74,6 +76,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     plugins: PluginsSection = PluginsSection()
     log: LogSection = LogSection()
+    plugin: dict[str, Any] = {}
+    """What is configured for each plugin, by its name; given to `Registry.load`."""
 
     @property
     def node_name(self) -> str:
@@ -97,7 +101,9 @@ def load_configuration(path: str | None = None) -> Configuration:
         raise InvalidInput("configuration", f"cannot be read: {error}", str(file)) from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput("configuration", f"is not TOML: {error}", str(file)) from error
-    try:
-        return msgspec.convert(raw, Configuration)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"configuration {file}", str(error)) from error
+    where = f"configuration {file}: "
+    plugins = raw.get("plugins")
+    for name, value in plugins.items() if isinstance(plugins, dict) else ():
+        if isinstance(value, dict):
+            raise InvalidInput(f"{where}plugins.{name}", f"is not a key of this; is [plugin.{name}] meant?")
+    return read_strictly(raw, Configuration, where)

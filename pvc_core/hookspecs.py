@@ -10,6 +10,9 @@ A plugin implements any of them with `hookimpl`, in a module named by an entry p
     [project.entry-points.pvc]
     acme = "pvc_selector_acme"
 
+Every hook but `pvc_config_section` may take the parameter `options`: what is configured for this very plugin. It has
+its machine half in registration hooks too; its cluster half is None there, because no cluster is known yet.
+
 Rules for every implementation: no parameters but those below, by these names (fewer are fine), no default
 values, no wrappers. A plugin that breaks them, raises in a registration hook, or returns anything but entries
 is not loaded; it is listed as failed with the reason, and everything else goes on. A driver's name starts with
@@ -26,8 +29,10 @@ import pluggy
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_types import (
+    ConfigSection,
     FilterEntry,
     HypervisorEntry,
+    PluginOptions,
     RecoveryPolicyEntry,
     SelectorEntry,
     StoreEntry,
@@ -46,7 +51,44 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def pvc_stores() -> Sequence[StoreEntry]:  # type: ignore[empty-body]
+def pvc_config_section() -> ConfigSection:  # type: ignore[empty-body]
+    """Declare the plugin's options: what an operator may configure, with types, ranges, defaults and words.
+
+    Called once, before the plugin's other hooks. `machine` is read from `[plugin.<plugin name>]` of each machine's
+    configuration file when PVC starts; `cluster` stands in the store, is changed by `pvc cluster settings
+    <plugin name>.<field>=...` and holds from the next decision on. Both are frozen structs in which every field has
+    a default and a string under it that says what it means, with its unit. The plugin gets its own values and
+    nobody else's: as `request.options` in placement, as the parameter `options` in every other hook.
+
+    A declaration that breaks these rules, and a section of the file that has an unknown key or a wrong value, fail
+    the plugin with the reason; the daemon goes on without it. A value in the cluster that is no longer acceptable,
+    as after an upgrade, counts as the default and is reported.
+
+        import msgspec
+        from typing import Annotated
+        from pvc_core import ConfigSection, SelectorEntry, hookimpl
+
+        class Weights(msgspec.Struct, frozen=True):
+            weight: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.0
+            \"""How much a core counts against a GiB of free memory.\"""
+
+        class CoresAndMemory:
+            def score(self, request, candidates):
+                weight = request.options.cluster.weight
+                return {node.name: weight * node.cores + node.free_mib / 1024 for node in candidates}
+
+        @hookimpl
+        def pvc_config_section():
+            return ConfigSection(cluster=Weights)
+
+        @hookimpl
+        def pvc_selectors():
+            return [SelectorEntry("acme", "the most cores and memory", CoresAndMemory())]
+    """
+
+
+@hookspec
+def pvc_stores(options: PluginOptions) -> Sequence[StoreEntry]:  # type: ignore[empty-body]
     """Register stores, chosen by the scheme of the cluster's store URL.
 
     `open` builds the store without connecting. When it raises, the process that wanted this store ends with
@@ -65,7 +107,7 @@ def pvc_stores() -> Sequence[StoreEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_hypervisors() -> Sequence[HypervisorEntry]:  # type: ignore[empty-body]
+def pvc_hypervisors(options: PluginOptions) -> Sequence[HypervisorEntry]:  # type: ignore[empty-body]
     """Register hypervisors, chosen by the scheme of the node's hypervisor URL.
 
     `open` builds the driver without connecting. When it raises, the node daemon ends with that error.
@@ -83,7 +125,7 @@ def pvc_hypervisors() -> Sequence[HypervisorEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_filters() -> Sequence[FilterEntry]:  # type: ignore[empty-body]
+def pvc_filters(options: PluginOptions) -> Sequence[FilterEntry]:  # type: ignore[empty-body]
     """Register filters. Every placement asks all of them; a node passes when none rejects it.
 
     A filter that raises, or returns anything but a mapping, is left out and the decision is degraded; with
@@ -104,7 +146,7 @@ def pvc_filters() -> Sequence[FilterEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_selectors() -> Sequence[SelectorEntry]:  # type: ignore[empty-body]
+def pvc_selectors(options: PluginOptions) -> Sequence[SelectorEntry]:  # type: ignore[empty-body]
     """Register selectors, chosen by name per VM (`--node-selector`) or as the cluster's default.
 
     A selector is asked once per placement about all candidates and scores each; the largest number wins. When
@@ -124,7 +166,7 @@ def pvc_selectors() -> Sequence[SelectorEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_recovery_policies() -> Sequence[RecoveryPolicyEntry]:  # type: ignore[empty-body]
+def pvc_recovery_policies(options: PluginOptions) -> Sequence[RecoveryPolicyEntry]:  # type: ignore[empty-body]
     """Register recovery policies, chosen by name per VM (`recovery_policy`).
 
     Asked when no node can take a VM whose node is drained: "hold" shuts it down until its home is ready, "stay"
@@ -143,7 +185,7 @@ def pvc_recovery_policies() -> Sequence[RecoveryPolicyEntry]:  # type: ignore[em
 
 
 @hookspec
-def pvc_storage_backends() -> Sequence[StorageBackendEntry]:  # type: ignore[empty-body]
+def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry]:  # type: ignore[empty-body]
     """Register storage backends, chosen by name for a volume.
 
     `open` builds the backend for one host without connecting. When it raises, that backend is shown as unusable;
@@ -162,7 +204,7 @@ def pvc_storage_backends() -> Sequence[StorageBackendEntry]:  # type: ignore[emp
 
 
 @hookspec
-def pvc_fence_agents() -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
+def pvc_fence_agents(options: PluginOptions) -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
     """Register fence agents, chosen by name per node.
 
     The agents of a lost node are asked in order until one confirms that it is off. They fail closed: an exception,
@@ -189,7 +231,7 @@ def pvc_fence_agents() -> Sequence[FenceAgentEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_networks() -> Sequence[NetworkEntry]:  # type: ignore[empty-body]
+def pvc_networks(options: PluginOptions) -> Sequence[NetworkEntry]:  # type: ignore[empty-body]
     """Register kinds of networks, chosen by name for a network.
 
     `open` builds the driver for one host without touching it. When it raises, the networks of that kind are shown as
@@ -211,7 +253,9 @@ def pvc_networks() -> Sequence[NetworkEntry]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pvc_validate_vm(proposal: VmProposal, snapshot: ClusterSnapshot) -> Sequence[str]:  # type: ignore[empty-body]
+def pvc_validate_vm(  # type: ignore[empty-body]
+    proposal: VmProposal, snapshot: ClusterSnapshot, options: PluginOptions
+) -> Sequence[str]:
     """Veto a VM's definition or metadata: return the reasons against it, none to agree.
 
     Called before a define, a new definition, a rename or changed metadata is written. The reasons of all plugins

@@ -8,7 +8,7 @@ with, and fields this version does not know survive a rewrite (see `pvc_core.cod
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -253,6 +253,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a node reports."""
     report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
     """A node whose report is older than this takes no new VMs."""
+    plugins: dict[str, dict[str, Any]] = {}
+    """What was set of plugins' own settings, by plugin and name; `Registry.options` makes a plugin's options of it."""
+
+
+NOT_SETTINGS = ("schema", "plugins")
+"""Fields of `Settings` that are not a setting each."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ import msgspec
 from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.model import Settings
 from pvc_core.placement_drivers import PlacementDrivers, request_for
+from pvc_core.plugin_configuration import settings_for_plugins
 from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, Rejection, SelectorEntry
 from pvc_core.selector_expression import SelectorExpression, parse_selector
 
@@ -98,9 +99,10 @@ def filter_nodes(
     for name in REQUIRED_FILTERS:
         if name not in drivers.filters:
             verdicts.reject_all(f"the filter {name} is not loaded, and nothing is placed without it", "core")
+    shown = settings_for_plugins(settings)
     for entry in drivers.filters.values():
         try:
-            reasons = _rejected_by(entry, drivers, request, nodes, settings)
+            reasons = _rejected_by(entry, drivers, request, nodes, settings, shown)
         except PluginError as failure:
             failures.append(failure)
             if entry.fail_closed:
@@ -123,13 +125,14 @@ def _rejected_by(
     request: PlacementRequest,
     nodes: Sequence[NodeCapacity],
     settings: Settings,
+    shown: Settings,
 ) -> Mapping[str, object]:
     """Node names with reasons; names that were not asked about do not matter. Raises `PluginError`."""
     plugin = entry.plugin or entry.name
     asked = request_for(plugin, request, drivers, settings)
 
     def answer() -> dict[str, object]:
-        reasons = entry.filter.reject(asked, nodes, settings)
+        reasons = entry.filter.reject(asked, nodes, shown)
         if not isinstance(reasons, Mapping):
             raise TypeError(f"filter {entry.name} returned {type(reasons).__name__} instead of a mapping")
         return dict(reasons)

@@ -22,8 +22,17 @@ from pvc_core.errors import PluginError
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_calls import PluginCalls
+from pvc_core.plugin_configuration import PluginConfiguration, checked_section
 from pvc_core.plugin_threads import ask_here
-from pvc_core.plugin_types import FilterEntry, HypervisorEntry, RecoveryPolicyEntry, SelectorEntry, StoreEntry
+from pvc_core.plugin_types import (
+    NO_OPTIONS,
+    FilterEntry,
+    HypervisorEntry,
+    PluginOptions,
+    RecoveryPolicyEntry,
+    SelectorEntry,
+    StoreEntry,
+)
 from pvc_core.storage import StorageBackendEntry
 
 ENTRY_POINT_GROUP = "pvc"
@@ -118,6 +127,8 @@ class LoadedPlugin:
     summary: str
     hooks: tuple[str, ...]
     drivers: Mapping[str, tuple[DriverEntry, ...]]
+    configuration: PluginConfiguration | None = None
+    """None: it declares no options."""
 
 
 # ------------------------------------------------------------------------------------------------- finding
@@ -154,8 +165,10 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[FoundPlug
 class PluginLoader:
     """Loads plugins one after the other into one pluggy manager, which never keeps one that broke a rule."""
 
-    def __init__(self, calls: PluginCalls) -> None:
+    def __init__(self, calls: PluginCalls, sections: Mapping[str, object]) -> None:
+        """sections: what this machine's configuration says to plugins, by their names."""
         self._calls = calls
+        self._sections = sections
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
 
@@ -177,10 +190,10 @@ class PluginLoader:
             raise PluginError(found.name, "implements no hook of PVC")
         for hook, implementation in implementations.items():
             _check_signature(found.name, hook, implementation)
+        configuration = self._configuration(found, implementations.get("pvc_config_section"))
+        options = configuration.without_cluster if configuration else NO_OPTIONS
         drivers = {
-            kind: _checked_entries(
-                found.name, kind, self._calls.load(found.name, implementations[f"pvc_{kind}"].function)
-            )
+            kind: _checked_entries(found.name, kind, self._answer(found, implementations[f"pvc_{kind}"], options))
             for kind in ENTRY_TYPES
             if f"pvc_{kind}" in implementations
         }
@@ -190,7 +203,19 @@ class PluginLoader:
             summary=documentation.partition("\n")[0] or found.distribution_summary,
             hooks=tuple(implementations),
             drivers=drivers,
+            configuration=configuration,
         )
+
+    def _configuration(self, found: FoundPlugin, hook: pluggy.HookImpl | None) -> PluginConfiguration | None:
+        """The plugin's options, with what is configured of them here; None when it declares none."""
+        if hook is None:
+            return None
+        section = checked_section(found.name, self._answer(found, hook, NO_OPTIONS))
+        return PluginConfiguration(found.name, section, self._sections.get(found.name), self._calls)
+
+    def _answer(self, found: FoundPlugin, hook: pluggy.HookImpl, options: PluginOptions) -> object:
+        """What a registration hook returns; it gets the options if it takes them."""
+        return self._calls.load(found.name, hook.function, *([options] if "options" in hook.argnames else []))
 
     def _implementations(self, plugin: object) -> Iterator[tuple[str, pluggy.HookImpl]]:
         """The hooks of this PVC that the plugin implements; an optional one of a later PVC is none."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pvc_core.errors import PluginError
 from pvc_core.plugin_loading import DriverEntry, FoundPlugin, LoadedPlugin, PluginInfo, PluginLoader
+from pvc_core.strict_reading import meant, nearest
 
 Granted = Mapping[tuple[str, str], DriverEntry]
 """Drivers by kind and name."""
@@ -88,3 +89,23 @@ def grant(loaded: Sequence[LoadedPlugin]) -> tuple[Granted, dict[str, list[str]]
             else:
                 granted[kind, name] = entry
     return granted, refusals
+
+
+def misplaced_sections(
+    sections: Mapping[str, object],
+    loaded: Sequence[LoadedPlugin],
+    refused: Sequence[PluginInfo],
+    refusals: dict[str, list[str]],
+) -> list[str]:
+    """Problems of sections of the configuration that reach no plugin; those of a loaded one join its `refusals`."""
+    known = {info.name for info in refused} | {plugin.found.name for plugin in loaded}
+    for plugin in loaded:
+        name, configuration = plugin.found.name, plugin.configuration
+        if name in sections and (configuration is None or configuration.section.machine is None):
+            elsewhere = "; its options are the cluster's: pvc cluster settings" if configuration else ""
+            problem = f"[plugin.{name}] of the configuration is not used: it has no options of a machine{elsewhere}"
+            refusals.setdefault(name, []).append(problem)
+    return [
+        f"[plugin.{name}] of the configuration: no plugin is called that{meant(nearest(name, known))}"
+        for name in sorted(set(sections) - known)
+    ]

@@ -25,11 +25,24 @@ NO_METADATA = VmMetadata()
 
 
 @dataclass(frozen=True)
+class ConfigSection:
+    """The options that a plugin has, each half a struct or None: frozen, every field documented and with a default.
+
+    machine: what differs between machines, from `[plugin.<name>]` of the configuration file; passwords belong here.
+    cluster: what is the same everywhere, changed by `pvc cluster settings <name>.<field>=...`; each field one value
+    (or a list of them) that can be written on a command line, and readable by everybody with a token.
+    """
+
+    machine: type[msgspec.Struct] | None = None
+    cluster: type[msgspec.Struct] | None = None
+
+
+@dataclass(frozen=True)
 class PluginOptions:
     """What is configured for one plugin, as the frozen structs that it declared with `pvc_config_section`.
 
     machine: this machine's, from the configuration file. cluster: the same everywhere, from the store. None: the
-    plugin has not declared any.
+    plugin has not declared any, or, for `cluster`, the hook is called while no cluster is known yet.
     """
 
     machine: Any = None

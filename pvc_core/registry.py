@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """registry: which driver a name means, on this machine, and what became of every plugin.
 
-    registry = Registry.load(blocked=configuration.plugins.blocked)
+    registry = Registry.load(configuration.plugins.blocked, configuration.plugin)
     registry.selectors["mem"]; registry.open_store("sqlite:///var/lib/pvc/store.db"); registry.problems
 
 A name that two plugins register is refused to both, since otherwise the order of installation would decide;
@@ -21,10 +21,10 @@ from pvc_core.fencing import FenceAgentEntry
 from pvc_core.model import Settings
 from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_calls import DEFAULT_LIMITS, CallLimits, PluginCalls
+from pvc_core.plugin_configuration import PluginConfigurations
 from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
-from pvc_core.plugin_names import Granted, active_info, grant, load_each
+from pvc_core.plugin_names import Granted, active_info, grant, load_each, misplaced_sections
 from pvc_core.plugin_types import (
-    NO_OPTIONS,
     FilterEntry,
     HypervisorEntry,
     HypervisorSite,
@@ -42,6 +42,7 @@ from pvc_core.storage import StorageBackendEntry
 __all__ = ["Objection", "PluginInfo", "Registry", "Validation"]
 
 DISABLED_VARIABLE = "PVC_DISABLED_PLUGINS"
+NO_SECTIONS: Mapping[str, object] = MappingProxyType({})
 
 EntryT = TypeVar("EntryT", bound=DriverEntry)
 OpenableT = TypeVar("OpenableT", StoreEntry, HypervisorEntry)
@@ -81,6 +82,8 @@ class Registry:
     storage_backends: Mapping[str, StorageBackendEntry]
     fence_agents: Mapping[str, FenceAgentEntry]
     networks: Mapping[str, NetworkEntry]
+    configurations: PluginConfigurations
+    """What is configured for those plugins that have options."""
     calls: PluginCalls
     """Through which every plugin is called."""
     plugins: tuple[PluginInfo, ...]
@@ -92,20 +95,26 @@ class Registry:
         found: Iterable[FoundPlugin],
         blocked: Iterable[str] = (),
         problems: Iterable[str] = (),
+        sections: Mapping[str, object] = NO_SECTIONS,
         *,
         clock: Clock | None = None,
         limits: CallLimits = DEFAULT_LIMITS,
     ) -> None:
         """Load what was found, each on its own. `Registry.load` and `Registry.of` are the ways in.
 
-        clock and limits: of the calls to third parties' plugins.
+        sections: what the configuration says to plugins, by their names. clock and limits: of the calls to third
+        parties' plugins.
         """
         found, refused_names, reported = tuple(found), frozenset(blocked), list(problems)
         own = {plugin.name for plugin in found if plugin.is_our_own and plugin.is_wanted(refused_names)}
         self.calls = PluginCalls(own, clock, limits)
-        loader = PluginLoader(self.calls)
+        loader = PluginLoader(self.calls, sections)
         loaded, refused = load_each(loader, found, refused_names)
         granted, refusals = grant(loaded)
+        reported += misplaced_sections(sections, loaded, refused, refusals)
+        self.configurations = PluginConfigurations(
+            {plugin.found.name: plugin.configuration for plugin in loaded if plugin.configuration}
+        )
         self.selectors = _by_name(granted, SelectorEntry)
         self.filters = _by_name(granted, FilterEntry)
         self.recovery_policies = _by_name(granted, RecoveryPolicyEntry)
@@ -121,9 +130,15 @@ class Registry:
         self._manager = loader.manager
 
     @classmethod
-    def load(cls, blocked: Iterable[str] = (), disabled_env: str | None = None) -> Registry:
+    def load(
+        cls,
+        blocked: Iterable[str] = (),
+        sections: Mapping[str, object] = NO_SECTIONS,
+        disabled_env: str | None = None,
+    ) -> Registry:
         """Every installed plugin, but those blocked by plugin or distribution name: never imported.
 
+        sections: what this machine's configuration says to plugins, by their names.
         disabled_env: a comma-separated list of further ones; None reads the variable PVC_DISABLED_PLUGINS.
         """
         problems: list[str] = []
@@ -132,13 +147,16 @@ class Registry:
         names = {*blocked, *(name.strip() for name in listed.split(","))} - {""}
         known = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
         problems += [f"{name} is to be blocked, but no plugin is called that" for name in sorted(names - known)]
-        return cls(found, names, problems)
+        return cls(found, names, problems, sections)
 
     @classmethod
-    def of(cls, *plugins: object, **named: object) -> Registry:
-        """Exactly these plugins (modules or objects), under their own names or the given ones: for tests."""
+    def of(cls, *plugins: object, sections: Mapping[str, object] = NO_SECTIONS, **named: object) -> Registry:
+        """Exactly these plugins (modules or objects), under their own names or the given ones: for tests.
+
+        sections: as the configuration file would have them, such as `{"acme": {"weight": 2}}`.
+        """
         found = [_given(getattr(plugin, "__name__", type(plugin).__name__), plugin) for plugin in plugins]
-        return cls([*found, *(_given(name, plugin) for name, plugin in named.items())])
+        return cls([*found, *(_given(name, plugin) for name, plugin in named.items())], sections=sections)
 
     @property
     def plugin_versions(self) -> dict[str, str]:
@@ -180,8 +198,8 @@ class Registry:
         return answer
 
     def options(self, plugin: str, settings: Settings) -> PluginOptions:
-        """What is configured for a plugin under these settings of the cluster."""
-        return NO_OPTIONS
+        """What is configured for a plugin, by its name, under these settings of the cluster."""
+        return self.configurations.options(plugin, settings)
 
     def validate_vm(self, proposal: VmProposal, snapshot: ClusterSnapshot) -> Validation:
         """Ask every plugin's `pvc_validate_vm`."""
@@ -189,7 +207,11 @@ class Registry:
         failures: list[PluginError] = []
         for implementation in self._manager.hook.pvc_validate_vm.get_hookimpls():
             plugin = implementation.plugin_name
-            offered = {"proposal": proposal, "snapshot": copy_for_plugins(snapshot)}
+            offered = {
+                "proposal": proposal,
+                "snapshot": copy_for_plugins(snapshot),
+                "options": self.options(plugin, snapshot.settings),
+            }
             arguments = [offered[name] for name in implementation.argnames]
             try:
                 reasons = self.calls.ask(plugin, _reasons, implementation.function, arguments)

@@ -8,17 +8,11 @@ The sentence under each field of `Settings` is its documentation. To write the p
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
-import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import msgspec
-from msgspec import inspect as types
-
-from pvc_core.model import Settings
+from pvc_core.documented_fields import DocumentedField, described_fields
+from pvc_core.model import NOT_SETTINGS, Settings
 
 INTRODUCTION = """\
 # Settings
@@ -31,79 +25,32 @@ concerns one VM in its metadata.
 
 ```console
 $ pvc cluster settings
-$ pvc cluster settings max_parallel_migrations=4 default_selector=load
+$ pvc cluster settings max_parallel_migrations=4 default_selector=mem:2,load:1
+$ pvc cluster settings --reset max_parallel_migrations --reset default_selector
 ```
 
-A name or value that is not acceptable is refused with what would be, and nothing is changed.
+A name or value that is not acceptable is refused with what would be, and nothing is changed. `--reset` takes a setting
+back to its default.
+
+Plugins bring settings of their own. They are called by the plugin and the setting, stand in the same list, and are
+changed and reset in the same way: `pvc cluster settings acme.weight=2`. What they mean says the plugin. Everybody with
+a token can read settings; passwords, and whatever differs between machines, belong in the
+[section of the plugin](operating.md#what-plugins-need-to-know) in a machine's configuration file.
 
 | setting | values | default | |
 | --- | --- | --- | --- |
 """
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting as an operator sees it."""
-
-    name: str
-    values: str
-    default: str
-    meaning: str
-
-
-def settings() -> Iterator[Setting]:
+def settings() -> Iterator[DocumentedField]:
     """All settings, in the order of the class."""
-    meanings = documented_fields(Settings)
-    for field in msgspec.structs.fields(Settings):
-        if field.name != "schema":
-            values = _values(types.type_info(field.type))
-            yield Setting(field.name, values, _written(field.default), meanings[field.name])
-
-
-def documented_fields(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Field names with the string that stands under each; "" where there is none."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
-    if not isinstance(body, ast.ClassDef):
-        raise TypeError(f"{struct.__name__} is not a class")
-    found: dict[str, str] = {}
-    last = ""
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            last = node.target.id
-            found[last] = ""
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and last:
-            found[last] = inspect.cleandoc(str(node.value.value)).replace("\n", " ")
-    return found
+    return described_fields(Settings, without=NOT_SETTINGS)
 
 
 def page() -> str:
     """The whole page."""
     rows = [f"| `{s.name}` | {s.values} | `{s.default}` | {s.meaning} |\n" for s in settings()]
     return INTRODUCTION + "".join(rows)
-
-
-def _values(kind: types.Type) -> str:
-    if isinstance(kind, types.IntType | types.FloatType):
-        number = "number" if isinstance(kind, types.FloatType) else "whole number"
-        return f"{number}, {_plain(kind.ge)} to {_plain(kind.le)}"
-    if isinstance(kind, types.StrType):
-        return "name"
-    if isinstance(kind, types.BoolType):
-        return "true or false"
-    if isinstance(kind, types.LiteralType):
-        return ", ".join(f"`{value}`" for value in kind.values)
-    raise TypeError(f"no words for values of the kind {kind}")
-
-
-def _plain(bound: float | None) -> str:
-    return "any" if bound is None else f"{bound:g}" if bound != int(bound) else str(int(bound))
-
-
-def _written(default: object) -> str:
-    """As one would type it in a command."""
-    if isinstance(default, bool):
-        return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 if __name__ == "__main__":

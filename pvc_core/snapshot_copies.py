@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pvc_core.errors import BrokenRecord
+from pvc_core.plugin_configuration import settings_for_plugins
 from pvc_core.snapshot import ClusterSnapshot
 
 T = TypeVar("T")
@@ -28,7 +29,8 @@ def copy_for_plugins(snapshot: ClusterSnapshot) -> ClusterSnapshot:
         nodes=_CopiedWhenSeen(snapshot.nodes),
         vms=MappingProxyType(dict(snapshot.vms)),  # a VM's record holds nothing that could be changed
         rules=_CopiedWhenSeen(snapshot.rules),
-        settings=copy.deepcopy(snapshot.settings),
+        settings=settings_for_plugins(snapshot.settings),
+        settings_data=b"",
         broken={key: BrokenRecord(problem.key, problem.problem) for key, problem in snapshot.broken.items()},
     )
 

@@ -7,6 +7,7 @@ API from the moment it exists.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import msgspec
@@ -14,28 +15,39 @@ from msgspec import UNSET, UnsetType
 
 from pvc_api.authentication import Role
 from pvc_api.decoding import Body, Query
-from pvc_api.views import ShownVmState
+from pvc_api.views import SettingValue, ShownVmState
 from pvc_api.waiting import SinceVersion, WaitSeconds
 from pvc_core.metadata import LIST_FIELDS
 from pvc_core.model import Name, Settings, VmMetadata
 
 
-def _patch_of(record: type[msgspec.Struct], name: str, without: tuple[str, ...] = ()) -> type[Body]:
-    """A body in which every field of the record may stand or be left out. Names also as one string: "hv2, hv3"."""
+def _patch_of(
+    record: type[msgspec.Struct], name: str, changed: Mapping[str, Any], nullable: bool = False
+) -> type[Body]:
+    """A body in which every field of the record may stand or be left out. Names also as one string: "hv2, hv3".
+
+    changed: fields whose type differs here, None for those that are left out. nullable: any may be null.
+    """
     hints = get_type_hints(record, include_extras=True)
     fields: list[tuple[str, Any, Any]] = []
     for field in record.__struct_fields__:
-        if field not in without:
-            kind: Any = hints[field] | str if field in LIST_FIELDS else hints[field]
-            fields.append((field, kind | UnsetType, UNSET))
+        kind: Any = changed.get(field, hints[field])
+        if kind is not None:
+            kind = kind | str if field in LIST_FIELDS else kind
+            fields.append((field, kind | None | UnsetType if nullable else kind | UnsetType, UNSET))
     patch = msgspec.defstruct(name, fields, bases=(Body,), frozen=True, kw_only=True, module=__name__)
     return cast("type[Body]", patch)
 
 
-MetadataPatch = _patch_of(VmMetadata, "MetadataPatch")
+MetadataPatch = _patch_of(VmMetadata, "MetadataPatch", {})
 MetadataPatch.__doc__ = "The metadata fields to set; the others stay as they are."
-SettingsPatch = _patch_of(Settings, "SettingsPatch", without=("schema",))
-SettingsPatch.__doc__ = "The cluster settings to change; the others stay as they are."
+SettingsPatch = _patch_of(
+    Settings, "SettingsPatch", {"schema": None, "plugins": dict[str, dict[str, SettingValue]]}, nullable=True
+)
+SettingsPatch.__doc__ = """The cluster settings to change, null being the default; the others stay as they are.
+
+Those of plugins stand under `plugins`, by plugin and name.
+"""
 
 
 def fields_set(patch: Body) -> dict[str, object]:

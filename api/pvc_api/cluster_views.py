@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pvc_api.node_views import is_report_stale
 from pvc_api.plugin_views import skews
@@ -15,7 +15,7 @@ from pvc_core.model import VmState
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 
-def status_of(snapshot: ClusterSnapshot, store: str, leader: str) -> ClusterStatus:
+def status_of(snapshot: ClusterSnapshot, store: str, leader: str, plugin_problems: Sequence[str] = ()) -> ClusterStatus:
     """Counts, the leader, and what is wrong. `store`: the session's state. `leader`: a node's name, "" when none."""
     nodes = snapshot.nodes.values()
     reports = [node.report.value for node in nodes if node.report]
@@ -30,7 +30,7 @@ def status_of(snapshot: ClusterSnapshot, store: str, leader: str) -> ClusterStat
         memory_reserved_mib=sum(node.reserved.memory_mib for node in nodes),
         vcpus_reserved=sum(node.reserved.vcpus for node in nodes),
         cores=sum(report.cores for report in reports),
-        problems=tuple(_problems(snapshot, leader)),
+        problems=(*_problems(snapshot, leader), *plugin_problems),
         broken=tuple(BrokenRecordView(key=b.key, problem=b.problem) for _, b in sorted(snapshot.broken.items())),
     )
 

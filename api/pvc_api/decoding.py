@@ -15,6 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from pvc_core.errors import InvalidInput
+from pvc_core.strict_reading import meant, nearest
 
 T = TypeVar("T")
 
@@ -49,7 +50,9 @@ def _explain(message: str, model: object, value: object) -> InvalidInput:
     kind, found = _follow(inspect.type_info(model), value, steps)
     unknown = _UNKNOWN.fullmatch(problem)
     if unknown:
-        return InvalidInput(_field(steps, unknown["name"]), "is not a field of this", allowed=_field_names(kind))
+        known = _field_names(kind)
+        problem = f"is not a field of this{meant(nearest(unknown['name'], known))}"
+        return InvalidInput(_field(steps, unknown["name"]), problem, allowed=known)
     missing = _MISSING.fullmatch(problem)
     if missing:
         return InvalidInput(_field(steps, missing["name"]), "is required")

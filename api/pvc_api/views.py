@@ -214,17 +214,22 @@ class ClusterStatus(Answer, frozen=True, kw_only=True):
     broken: tuple[BrokenRecordView, ...]
 
 
+SettingValue = bool | int | float | str | tuple[bool | int | float | str, ...] | None
+ShownSettings = dict[str, SettingValue | dict[str, dict[str, SettingValue]]]
+"""Settings by name; under "plugins" those of plugins, by plugin and name."""
+
+
 class SettingsView(Answer, frozen=True, kw_only=True):
     """The cluster's settings by name; `version` -1 while none was ever changed."""
 
-    settings: dict[str, str | int | float]
+    settings: ShownSettings
     version: Version
 
 
 class SettingsOutcome(Answer, frozen=True, kw_only=True):
     """The settings after a change."""
 
-    settings: dict[str, str | int | float]
+    settings: ShownSettings
     version: Version
     changed: bool
     reason: str

@@ -72,7 +72,7 @@ def serve(configuration: Configuration) -> Serving:
     """
     set_up_logging(configuration.log.format, configuration.log.level)
     log: Log = structlog.get_logger("pvc_api")
-    registry = Registry.load(configuration.plugins.blocked)
+    registry = Registry.load(configuration.plugins.blocked, configuration.plugin)
     for problem in registry.problems:
         log.error("plugin_problem", problem=problem)
     store = registry.open_store(configuration.cluster.store)
@@ -92,7 +92,7 @@ def create_local_application(config_path: str | None) -> tuple[App, Callable[[],
     configuration = load_configuration(config_path)
     if not structlog.is_configured():
         set_up_logging("console", "error")
-    registry = Registry.load(configuration.plugins.blocked)
+    registry = Registry.load(configuration.plugins.blocked, configuration.plugin)
     store = registry.open_store(configuration.cluster.store)
     tokens = TokenBook(store, SystemClock())
     log: Log = structlog.wrap_logger(

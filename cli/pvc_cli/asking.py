@@ -82,13 +82,16 @@ def _questions(file: str, environment: Mapping[str, str]) -> Questions:
     from pvc_core.snapshot_file import read_snapshot
 
     snapshot = read_snapshot(read_text(file, "the snapshot", MAX_SNAPSHOT_BYTES), file)
-    registry = Registry.load(_blocked_plugins(environment))
+    registry = Registry.load(*_configured_plugins(environment))
     return Questions(snapshot, Placer(registry), registry.recovery_policies)
 
 
-def _blocked_plugins(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What this machine's configuration blocks; nothing on a machine that is no part of a cluster."""
+def _configured_plugins(environment: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, object]]:
+    """What this machine blocks, and what it says to plugins; nothing on one that is no part of a cluster."""
     from pvc_core.configuration import configuration_path, load_configuration
 
     path = configuration_path(environment.get("PVC_CONFIG") or None)
-    return load_configuration(str(path)).plugins.blocked if os.access(path, os.R_OK) else ()
+    if not os.access(path, os.R_OK):
+        return (), {}
+    configuration = load_configuration(str(path))
+    return configuration.plugins.blocked, configuration.plugin

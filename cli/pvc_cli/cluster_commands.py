@@ -10,10 +10,11 @@ import click
 
 from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import Shown, emit
+from pvc_cli.references import SettingAssignment, SettingReference, flat_settings
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import ClusterStatus
-from pvc_cli.words import memory
+from pvc_cli.views import ClusterStatus, SettingsOutcome, SettingsView
+from pvc_cli.words import memory, typed
 from pvc_core.errors import InvalidInput
 
 COMMANDS = {
@@ -37,22 +38,37 @@ def status(session: Session) -> None:
 
 
 @cluster.command()
-@click.argument("assignments", metavar="[NAME=VALUE]...", nargs=-1)
+@click.argument("assignments", metavar="[NAME=VALUE]...", nargs=-1, type=SettingAssignment())
+@click.option(
+    "--reset",
+    "resets",
+    metavar="NAME",
+    multiple=True,
+    type=SettingReference(),
+    help="Take a setting back to its default; repeat it for several.  [default: none]",
+)
 @output_option
 @pass_session
-def settings(session: Session, assignments: tuple[str, ...]) -> None:
+def settings(session: Session, assignments: tuple[str, ...], resets: tuple[str, ...]) -> None:
     """Show the settings, or change those that are given.
 
-    For example: pvc cluster settings default_selector=load max_parallel_migrations=4
+    For example: pvc cluster settings default_selector=mem:2,load:1 max_parallel_migrations=4
+
+    Settings of plugins are called by the plugin and the setting: acme.weight=2
     """
-    patch = dict(_assignment(text) for text in assignments)
-    present: dict[str, Any] = session.api.get("cluster", "settings")["settings"]
+    view: SettingsView = session.api.get("cluster", "settings")
+    present = flat_settings(view["settings"])
+    patch: dict[str, Any] = {name: _typed(value, present.get(name)) for name, value in map(_assignment, assignments)}
+    for name in resets:
+        if name in patch:
+            raise InvalidInput("settings", "is given and reset at once", name)
+        patch[name] = None
     if not patch:
-        emit(session.output, present, lambda: _settings_table(present), lambda: present)
+        emit(session.output, view["settings"], lambda: _settings_table(present), lambda: present)
         return
-    body = {name: _typed(value, present.get(name)) for name, value in patch.items()}
-    outcome = session.api.post("cluster", "settings", body=body).document
-    changed = {name: outcome["settings"][name] for name in body}
+    outcome: SettingsOutcome = session.api.post("cluster", "settings", body=_nested(patch)).document
+    after = flat_settings(outcome["settings"])
+    changed = {name: after[name] for name in patch if name in after}
     emit(session.output, outcome, lambda: f"{outcome['reason']}\n{_assigned(changed)}", lambda: changed)
 
 
@@ -81,12 +97,24 @@ def _counts(numbers: dict[str, int]) -> str:
 def _settings_table(values: dict[str, Any]) -> Table:
     table = Table(("setting", "value"), folding=("value",))
     for name, value in values.items():
-        table.add(name, str(value))
+        table.add(name, typed(value))
     return table
 
 
 def _assigned(values: dict[str, Any]) -> str:
-    return "\n".join(f"{name}={value}" for name, value in values.items())
+    return "\n".join(f"{name}={typed(value)}" for name, value in values.items())
+
+
+def _nested(patch: dict[str, Any]) -> dict[str, Any]:
+    """As the API takes them: those of plugins by plugin and name. A plugin's name may hold dots, a setting's not."""
+    body: dict[str, Any] = {}
+    for name, value in patch.items():
+        plugin, _, setting = name.rpartition(".")
+        if plugin:
+            body.setdefault("plugins", {}).setdefault(plugin, {})[setting] = value
+        else:
+            body[name] = value
+    return body
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -100,6 +128,8 @@ def _typed(value: str, present: object) -> object:
     """The value as the kind of thing the setting is now; the API explains what is wrong with any other text."""
     if isinstance(present, bool):
         return {"true": True, "yes": True, "false": False, "no": False}.get(value.lower(), value)
+    if isinstance(present, list):
+        return [item.strip() for item in value.split(",") if item.strip()]
     for kind in (int, float):
         if isinstance(present, int | float):
             try:

@@ -87,6 +87,29 @@ class ConnectionReference(_Completed):
         return [LOCAL, *load_connections(connections_path(session.environment)).by_name]
 
 
+class SettingReference(_Completed):
+    """A cluster setting's name, a plugin's with the plugin's: acme.weight."""
+
+    name = "setting"
+
+    def names(self, session: Session) -> Iterable[str]:
+        return flat_settings(session.api.get("cluster", "settings")["settings"])
+
+
+class SettingAssignment(SettingReference):
+    """NAME=VALUE; the name completes."""
+
+    def names(self, session: Session) -> Iterable[str]:
+        return [f"{name}=" for name in super().names(session)]
+
+
+def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The API's settings with those of plugins by the names under which one sets them."""
+    plugins: dict[str, dict[str, Any]] = settings.get("plugins", {})
+    own = {name: value for name, value in settings.items() if name != "plugins"}
+    return {**own, **{f"{plugin}.{name}": value for plugin, vals in plugins.items() for name, value in vals.items()}}
+
+
 def vm_argument(command: Any) -> Any:
     """The argument VM."""
     return click.argument("vm", type=VmReference(), metavar="VM")(command)

@@ -6,7 +6,7 @@ Plain dictionaries at run time: an answer is shown as it came, fields this versi
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class VmView(TypedDict):
@@ -110,6 +110,22 @@ class NodeView(TypedDict):
     daemon_version: str
     drain: DrainView | None
     unknown_domains: dict[str, str]
+
+
+class SettingsView(TypedDict):
+    """The cluster's settings; under "plugins" those of plugins, by plugin and name."""
+
+    settings: dict[str, Any]
+    version: int
+
+
+class SettingsOutcome(TypedDict):
+    """The settings after a change."""
+
+    settings: dict[str, Any]
+    version: int
+    changed: bool
+    reason: str
 
 
 class ClusterStatus(TypedDict):

@@ -96,3 +96,10 @@ def node_problems(node: NodeView) -> list[str]:
     if node["unknown_domains"]:
         problems.append(counted(len(node["unknown_domains"]), "unknown domain"))
     return problems
+
+
+def typed(value: object) -> str:
+    """A value as one would type it in a command."""
+    if isinstance(value, list):
+        return ",".join(typed(item) for item in value)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

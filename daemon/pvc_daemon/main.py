@@ -27,7 +27,7 @@ CONNECT_AGAIN_S = 2.0
 
 def build(configuration: Configuration) -> NodeDaemon:
     """The daemon with the drivers that the configuration names. Raises `PvcError` for what it cannot resolve."""
-    registry = Registry.load(configuration.plugins.blocked)
+    registry = Registry.load(configuration.plugins.blocked, configuration.plugin)
     for problem in registry.problems:
         log.error("plugin_problem", problem=str(problem))
     store = registry.open_store(configuration.cluster.store)

@@ -6,14 +6,14 @@ A rule is a method `test_...` that takes nothing, so that a suite runs under pyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Generic, TypeVar
 
 from pvc_core.hookspecs import hookimpl
 from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, installed_plugins
-from pvc_core.registry import Registry
+from pvc_core.registry import NO_SECTIONS, Registry
 
 EntryT = TypeVar("EntryT", bound=DriverEntry)
 
@@ -30,12 +30,16 @@ def registry_of(*entries: DriverEntry, plugin: str = "given") -> Registry:
     """A registry of exactly these drivers, as if a plugin called `plugin` registered them."""
     by_kind = {kind: [entry for entry in entries if type(entry) is entry_type] for kind, entry_type in _KINDS}
     hooks = {f"pvc_{kind}": _registering(found) for kind, found in by_kind.items() if found}
-    return Registry.of(**{plugin: SimpleNamespace(**hooks)})
+    return Registry([FoundPlugin(plugin, _always(SimpleNamespace(**hooks)))])
 
 
-def registry_with(**plugins: object) -> Registry:
-    """The installed plugins and further ones (modules or objects) under the given names, for plugins in the making."""
-    return Registry([*installed_plugins([]), *(FoundPlugin(name, _always(found)) for name, found in plugins.items())])
+def registry_with(*, sections: Mapping[str, object] = NO_SECTIONS, **plugins: object) -> Registry:
+    """The installed plugins and further ones (modules or objects) under the given names, for plugins in the making.
+
+    sections: as the configuration file would have them, such as `{"acme": {"port": 81}}`.
+    """
+    given = [FoundPlugin(name, _always(found)) for name, found in plugins.items()]
+    return Registry([*installed_plugins([]), *given], sections=sections)
 
 
 def _always(found: object) -> Callable[[], object]:

@@ -10,8 +10,8 @@ import pytest
 from api_cluster import xml
 
 from pvc_api.bodies import MetadataPatch, SettingsPatch
-from pvc_core.commands import SETTING_NAMES
 from pvc_core.model import VmMetadata
+from pvc_core.settings_changes import SETTING_NAMES
 
 METADATA_FIELDS = list(VmMetadata.__struct_fields__)
 
@@ -41,7 +41,7 @@ WRONG_BODIES: list[tuple[str, Any, str, list[str]]] = [
     ("/vm/web1/node", {"action": "unmigrate", "target": "hv2"}, "target", []),
     ("/vm/web1/rename", {"new_name": "x"}, "new_name", ["name"]),
     ("/node/hv1/domain-state", {"state": "drain"}, "state", ["flush", "ready"]),
-    ("/cluster/settings", {"default": "mem"}, "default", list(SETTING_NAMES)),
+    ("/cluster/settings", {"colour": "red"}, "colour", [*SETTING_NAMES, "plugins"]),
     ("/cluster/settings", {"report_interval_s": 0}, "report_interval_s", []),
     ("/token", {"name": "a b", "role": "viewer"}, "name", []),
     ("/token", {"name": "a", "role": "root"}, "role", ["admin", "operator", "viewer"]),
@@ -95,7 +95,7 @@ def test_the_value_that_was_refused_is_in_the_answer_but_never_all_of_a_long_one
 
 def test_patches_have_exactly_the_fields_of_the_records_they_change() -> None:
     assert MetadataPatch.__struct_fields__ == VmMetadata.__struct_fields__
-    assert SettingsPatch.__struct_fields__ == SETTING_NAMES
+    assert SettingsPatch.__struct_fields__ == (*SETTING_NAMES, "plugins")
 
 
 def test_what_an_empty_state_filter_means_is_said_by_leaving_it_out(api: httpx.Client) -> None:

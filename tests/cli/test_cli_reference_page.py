@@ -102,6 +102,8 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.StrandedVm, Stranded),
         (cli_views.NodeLoss, NodeLoss),
         (cli_views.CapacityView, Capacity),
+        (cli_views.SettingsView, views.SettingsView),
+        (cli_views.SettingsOutcome, views.SettingsOutcome),
         (cli_views.PluginView, views.PluginView),
         (cli_views.PluginOnNode, views.PluginOnNode),
         (cli_views.PluginTrouble, PluginTrouble),

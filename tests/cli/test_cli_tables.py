@@ -224,6 +224,37 @@ def test_settings_are_sent_as_what_they_are_now(run: Cli) -> None:
     assert run("cluster", "settings", "start_failures", api=api).status == 2
 
 
+def test_settings_of_plugins_stand_among_the_others_and_are_set_by_plugin_and_name(run: Cli) -> None:
+    present = {
+        "start_failures": 3,
+        "plugins": {"acme.x": {"weight": 1.5, "racks": ["r1", "r2"], "strict": False, "limit": None}},
+    }
+    answer = {"settings": present, "version": 2, "changed": True, "reason": "settings changed"}
+    api = FakeApi({"GET /cluster/settings": {"settings": present, "version": 1}, "POST /cluster/settings": answer})
+    lines = [line.split() for line in run("cluster", "settings", api=api).out.splitlines()]
+    assert lines[1:] == [
+        ["start_failures", "3"],
+        ["acme.x.weight", "1.5"],
+        ["acme.x.racks", "r1,r2"],
+        ["acme.x.strict", "false"],
+        ["acme.x.limit"],
+    ]
+    run("cluster", "settings", "acme.x.weight=2", "acme.x.racks=r3, r4", "acme.x.strict=yes", "acme.y=1", api=api)
+    assert api.bodies() == [
+        {"plugins": {"acme.x": {"weight": 2, "racks": ["r3", "r4"], "strict": True}, "acme": {"y": "1"}}}
+    ]
+
+
+def test_settings_are_reset_by_name(run: Cli) -> None:
+    present = {"start_failures": 3, "plugins": {"acme": {"weight": 1.5}}}
+    answer = {"settings": present, "version": 2, "changed": True, "reason": "settings changed"}
+    api = FakeApi({"GET /cluster/settings": {"settings": present, "version": 1}, "POST /cluster/settings": answer})
+    out = run("cluster", "settings", "--reset", "start_failures", "--reset", "acme.weight", api=api).out
+    assert api.bodies() == [{"start_failures": None, "plugins": {"acme": {"weight": None}}}]
+    assert out == "settings changed\nstart_failures=3\nacme.weight=1.5\n"
+    assert run("cluster", "settings", "start_failures=4", "--reset", "start_failures", api=api).status == 2
+
+
 def test_the_secret_of_a_new_token_is_alone_on_stdout(run: Cli) -> None:
     made = {
         "name": "ci",

@@ -72,6 +72,17 @@ def test_settings_are_made_on_the_first_change_and_kept_otherwise(three: Any) ->
     assert not three.commands.change_settings({"default_selector": "vms"}).changed
 
 
+def test_a_setting_that_is_given_as_none_is_its_default_again(three: Any) -> None:
+    three.commands.change_settings({"default_selector": "vms", "report_stale_s": 60})
+    three.commands.change_settings({"default_selector": None, "report_stale_s": None})
+    assert three.snapshot().settings == Settings()
+
+
+def test_a_misspelt_setting_is_refused_with_the_one_that_was_meant(three: Any) -> None:
+    with refused_without_a_trace(three, InvalidInput, "is not a setting; is max_parallel_migrations meant?"):
+        three.commands.change_settings({"max_paralel_migrations": 4})
+
+
 def test_settings_given_as_text_are_understood(three: Any) -> None:
     three.commands.change_settings({"memory_overcommit": "1.5", "max_parallel_migrations": "4"})
     assert (three.snapshot().settings.memory_overcommit, three.snapshot().settings.max_parallel_migrations) == (1.5, 4)
@@ -90,7 +101,8 @@ def test_settings_given_as_text_are_understood(three: Any) -> None:
         ({"memory_overcommit": "nan"}, "memory_overcommit"),
         ({"memory_overcommit": 0}, "memory_overcommit"),
         ({"max_parallel_migrations": 0}, "max_parallel_migrations"),
-        ({"report_stale_s": None}, "report_stale_s"),
+        ({"report_stale_s": []}, "report_stale_s"),
+        ({"plugins": {"acme": 2}}, "plugins"),
         ({"memory_reserve_mib": 100, "start_failures": 0}, "start_failures"),
     ],
 )

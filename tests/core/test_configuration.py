@@ -62,15 +62,21 @@ def test_a_node_without_a_name_is_called_like_its_host(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "missing required field `cluster`"),
-        ("[cluster]\n", "missing required field `store`"),
+        ("", ": cluster: is required"),
+        ("[cluster]\n", ": cluster.store: is required"),
         ("[cluster\n", "is not TOML"),
-        (SMALLEST + "[nodes]\n", "unknown field `nodes`"),
-        (SMALLEST + "[node]\nnmae = 'x'\n", "unknown field `nmae`"),
-        (SMALLEST + "[node]\nname = 'a/b'\n", "$.node.name"),
-        (SMALLEST + "[node]\ncoordinator = 'yes'\n", "$.node.coordinator"),
-        (SMALLEST + "[log]\nlevel = 'loud'\n", "$.log.level"),
-        (SMALLEST + "[plugins]\nblocked = 'acme'\n", "$.plugins.blocked"),
+        (SMALLEST + "[nodes]\n", ": nodes: is not a key of this; is node meant?"),
+        (SMALLEST + "[node]\nnmae = 'x'\n", ": node.nmae: is not a key of this; is name meant?"),
+        (SMALLEST + "[log]\ncolour = 'x'\n", ": log.colour: is not a key of this (allowed: format, level)"),
+        (SMALLEST + "[node]\nname = 'a/b'\n", ": node.name 'a/b': expected str matching regex"),
+        (SMALLEST + "[node]\ncoordinator = 'yes'\n", ": node.coordinator 'yes': expected bool, got str"),
+        (SMALLEST + "[node]\nlabels = {rack = 1}\n", ": node.labels.rack '1': expected str, got int (allowed: text)"),
+        (SMALLEST + "[log]\nlevel = 'loud'\n", "(allowed: debug, error, info, warning)"),
+        (SMALLEST + "[plugins]\nblocked = 'acme'\n", ": plugins.blocked 'acme': expected array, got str"),
+        (SMALLEST + "[plugins]\nblocked = ['a', 2]\n", ": plugins.blocked[1] '2': expected str, got int"),
+        (SMALLEST + "[plugins.acme]\n", ": plugins.acme: is not a key of this; is [plugin.acme] meant?"),
+        (SMALLEST + "node = 5\n", "cluster.node: is not a key of this"),
+        ("node = 5\n" + SMALLEST, ": node '5': expected object, got int (allowed: table)"),
     ],
 )
 def test_a_mistake_is_named_with_the_file_and_the_field(file: Path, text: str, problem: str) -> None:
@@ -79,6 +85,11 @@ def test_a_mistake_is_named_with_the_file_and_the_field(file: Path, text: str, p
         load_configuration(str(file))
     assert problem in caught.value.sentence()
     assert str(file) in caught.value.sentence()
+
+
+def test_what_it_says_to_plugins_is_theirs_to_judge(file: Path) -> None:
+    file.write_text(SMALLEST + "[plugin.acme]\nwieght = 'no number'\n[plugin.gone]\n")
+    assert load_configuration(str(file)).plugin == {"acme": {"wieght": "no number"}, "gone": {}}
 
 
 def test_a_file_that_is_missing_a_folder_or_no_text_is_named(file: Path) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from operators import Operator, an_operator
-from pvc_core.commands import SETTING_NAMES
 from pvc_core.errors import Refused
 from pvc_core.model import NodeMode, Settings
+from pvc_core.settings_changes import SETTING_NAMES
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
 from pvc_lab import leftovers

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import falcon
-import msgspec
 
 from pvc_api.bodies import SettingsPatch, fields_set
 from pvc_api.cluster_views import status_of
@@ -15,9 +12,8 @@ from pvc_api.documentation import ETAG, documented
 from pvc_api.services import Services
 from pvc_api.views import ClusterStatus, SettingsOutcome, SettingsView
 from pvc_core import layout
-from pvc_core.commands import SETTING_NAMES
 from pvc_core.election import holder_of
-from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.settings_changes import all_settings
 
 
 class Cluster:
@@ -26,6 +22,7 @@ class Cluster:
     def __init__(self, services: Services) -> None:
         self._view = services.view
         self._store = services.store
+        self._registry = services.registry
 
     @documented("Cluster", "viewer", {200: ClusterStatus})
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -33,7 +30,8 @@ class Cluster:
         snapshot = self._view.snapshot()
         holder = holder_of(self._store.get(layout.LEADER_HOLDER))
         leader = holder.candidate if holder else ""
-        resp.media = status_of(snapshot, self._store.session_state.value, leader)
+        problems = self._registry.configurations.problems(snapshot.settings)
+        resp.media = status_of(snapshot, self._store.session_state.value, leader, problems)
 
 
 class ClusterSettings:
@@ -41,18 +39,21 @@ class ClusterSettings:
 
     def __init__(self, services: Services) -> None:
         self._commands = services.commands
+        self._registry = services.registry
         self._view = services.view
 
     @documented("Cluster", "viewer", {200: SettingsView}, headers=ETAG)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Show the settings."""
+        """Show the settings, those of plugins by plugin under `plugins`."""
         snapshot = self._view.snapshot()
         resp.set_header("ETag", etag(snapshot.settings_version))
-        resp.media = SettingsView(settings=_settings_of(snapshot), version=snapshot.settings_version)
+        resp.media = SettingsView(
+            settings=all_settings(snapshot.settings, self._registry), version=snapshot.settings_version
+        )
 
     @documented("Cluster", "admin", {200: SettingsOutcome}, problems=(409, 412), body=SettingsPatch, headers=ETAG)
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Change the settings in the body; the others stay as they are."""
+        """Change the settings in the body, null being the default; the others stay as they are."""
         self._view.refresh([layout.SETTINGS])
         with if_match(req, lambda snapshot: snapshot.settings_version, "settings"):
             outcome = self._commands.change_settings(fields_set(req.context.json))
@@ -60,13 +61,8 @@ class ClusterSettings:
         snapshot = self._view.snapshot()
         resp.set_header("ETag", etag(snapshot.settings_version))
         resp.media = SettingsOutcome(
-            settings=_settings_of(snapshot),
+            settings=all_settings(snapshot.settings, self._registry),
             version=snapshot.settings_version,
             changed=outcome.changed,
             reason=outcome.reason,
         )
-
-
-def _settings_of(snapshot: ClusterSnapshot) -> dict[str, Any]:
-    values = msgspec.structs.asdict(snapshot.settings)
-    return {name: values[name] for name in SETTING_NAMES}

@@ -21,8 +21,9 @@ class PluginCollection:
     @documented("Plugins", "viewer", {200: PluginList})
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List plugins, also those that were refused and those that only nodes have."""
-        plugins = plugins_of(self._registry, self._view.snapshot())
-        resp.media = PluginList(plugins=plugins, problems=self._registry.problems)
+        snapshot = self._view.snapshot()
+        problems = (*self._registry.problems, *self._registry.configurations.problems(snapshot.settings))
+        resp.media = PluginList(plugins=plugins_of(self._registry, snapshot), problems=problems)
 
 
 class Plugin:

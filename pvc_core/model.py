@@ -253,6 +253,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a node reports."""
     report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
     """A node whose report is older than this takes no new VMs."""
+    balance_threshold: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.1
+    """A cluster whose score (how unevenly its nodes are loaded, 0 is perfect) is no higher is balanced enough."""
+    balance_margin: Annotated[float, msgspec.Meta(ge=0.001, le=10)] = 0.01
+    """A migration for balance has to lower the score times the number of nodes in service by at least this."""
+    balance_max_moves: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
+    """A recommendation for balance has at most so many migrations."""
+    balance_cooldown_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
+    """How long after a balance another one is not carried out, so that reports and guests come to rest in between."""
     plugins: dict[str, dict[str, Any]] = {}
     """What was set of plugins' own settings, by plugin and name; `Registry.options` makes a plugin's options of it."""
 

@@ -84,7 +84,7 @@ def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, 
         free_mib=tuple(room_mib(node, settings) for node in capacities.values()),
         memory_mib=tuple(request.memory_mib for request in requests),
         may=tuple(may),
-        veto=None if by_numbers else _veto(requests, snapshot, placer, capacities),
+        veto=None if by_numbers else veto_of(requests, snapshot, placer, capacities),
     )
 
 
@@ -100,12 +100,13 @@ def _emptied(node: NodeCapacity) -> NodeCapacity:
     )
 
 
-def _veto(
+def veto_of(
     requests: Sequence[PlacementRequest],
     snapshot: ClusterSnapshot,
     placer: Placer,
     capacities: Mapping[str, NodeCapacity],
 ) -> Veto:
+    """What all filters say of one of these VMs on a node after some have come there and some have gone."""
     names = tuple(capacities)
     book = placer.rulebook(snapshot)
     everyone = {request.uuid for request in requests}

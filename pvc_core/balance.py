@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pvc_core.balance_order import Move, Ordered, in_order
-from pvc_core.balance_score import Evenness, NodeLoads, by_numbers, loads_of
+from pvc_core.balance_rules import bonds_of, within_rules
+from pvc_core.balance_score import Evenness, NodeLoads, loads_of
 from pvc_core.balance_spread import Movables, Terms, spread
 from pvc_core.model import Settings, VmRecord, VmState
 from pvc_core.placement import Placer
@@ -101,28 +104,39 @@ def _cluster_of(snapshot: ClusterSnapshot, placer: Placer, loads: NodeLoads) -> 
     node_index = {name: index for index, name in enumerate(loads.nodes)}
     vms = sorted((vm.value for vm in snapshot.vms.values() if _may_move(vm.value, node_index)), key=lambda vm: vm.name)
     requests = [PlacementRequest.for_vm(vm) for vm in vms]
-    columns = columns_of(requests, snapshot, by_numbers(placer))
+    has_own_filters = not placer.drivers.filters.keys() <= BY_NUMBERS
+    asked = requests if has_own_filters else [_without_rules(request) for request in requests]
+    columns = columns_of(asked, snapshot, placer)
     known: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for may in columns.may:
-        if may not in known:
-            known[may] = tuple(node_index[columns.nodes[node]] for node in may if columns.nodes[node] in node_index)
+    for there in columns.may:
+        if there not in known:
+            known[there] = tuple(node_index[columns.nodes[node]] for node in there if columns.nodes[node] in node_index)
     in_columns = [columns.index(name) for name in loads.nodes]
+    at = tuple(node_index[vm.node] for vm in vms)
+    bonds = bonds_of(placer.rulebook(snapshot), vms, node_index)
+    may, rivals = within_rules(bonds, at, [known[there] for there in columns.may], loads.nodes)
     movables = Movables(
-        at=tuple(node_index[vm.node] for vm in vms),
+        at=at,
         memory_mib=tuple(vm.memory_mib for vm in vms),
         vcpus=tuple(vm.vcpus for vm in vms),
-        may=tuple(known[may] for may in columns.may),
+        may=may,
+        rivals=rivals,
         room_mib=tuple(columns.free_mib[node] for node in in_columns),
         room_vcpus=(UNLIMITED,) * len(loads.nodes),
     )
     veto = None
-    if not placer.drivers.filters.keys() <= BY_NUMBERS:
-        asked = veto_of(requests, snapshot, placer, placer.capacities(snapshot))
+    if has_own_filters:
+        all_filters = veto_of(requests, snapshot, placer, placer.capacities(snapshot))
 
         def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
-            return asked(vm, in_columns[node], come, gone)
+            return all_filters(vm, in_columns[node], come, gone)
 
     return _Cluster(loads, tuple(vms), movables, veto)
+
+
+def _without_rules(request: PlacementRequest) -> PlacementRequest:
+    """The request of a VM that no rule is about: rules have columns of their own."""
+    return replace(request, vm="", metadata=msgspec.structs.replace(request.metadata, tags=()))
 
 
 def _may_move(vm: VmRecord, in_service: dict[str, int]) -> bool:

@@ -76,6 +76,7 @@ class _Size:
 
     vms: list[int]
     may: frozenset[int]
+    rivals: frozenset[int]
     memory_mib: int
     vcpus: int
     most_mib: int
@@ -139,6 +140,8 @@ class _Search:
     def term_of_target(self, size: _Size, node: int) -> float:
         if node not in size.may or self.room_mib[node] < size.most_mib or self.room_vcpus[node] < size.most_vcpus:
             return NEVER
+        if size.rivals and any(node in (self.where[vm], self.movables.at[vm]) for vm in size.rivals):
+            return NEVER
         more, further = size.memory_share[node], size.cpu_share[node]
         return self.weight_memory * more * (2 * (self.now.memory[node] - self.mean_memory) + more) + (
             self.weight_cpu * further * (2 * (self.now.cpu[node] - self.mean_cpu) + further)
@@ -191,10 +194,6 @@ class _Search:
             self.room_mib[node] >= self.movables.memory_mib[vm]
             and self.room_vcpus[node] >= self.movables.vcpus[vm]
             and (vm, node) not in self.forbidden
-            and all(
-                self.where[rival] != node and self.movables.at[rival] != node
-                for rival in self.movables.rivals.get(vm, ())
-            )
         )
 
     def is_vetoed(self, vm: int, node: int) -> bool:
@@ -325,6 +324,7 @@ def _sizes(loads: NodeLoads, movables: Movables) -> Iterator[_Size]:
         yield _Size(
             vms=vms,
             may=frozenset(movables.may[vms[0]]),
+            rivals=movables.rivals.get(vms[0], frozenset()),
             memory_mib=memory_mib,
             vcpus=vcpus,
             most_mib=max(movables.memory_mib[vm] for vm in vms),

@@ -16,8 +16,9 @@ from pvc_core.balance import BalanceGoal, recommend
 from pvc_core.model import Settings, VmState
 from pvc_core.placement import Placer
 from pvc_core.registry import Registry
+from pvc_core.rules import violations
 from pvc_core.snapshot import ClusterSnapshot
-from pvc_core.testing.builders import a_node, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_rule, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 GOAL = BalanceGoal(threshold=0.05, margin=0.01, max_moves=100)
@@ -55,7 +56,13 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
                 migration_method=draw(st.sampled_from(["none"] * 6 + ["live", "shutdown"])),
             )
         )
-    return a_snapshot(nodes, vms, Settings(memory_reserve_mib=0))
+    members = st.lists(st.sampled_from([vm.name for vm in vms] or ["nobody"]), min_size=2, max_size=4, unique=True)
+    rules = [
+        a_rule(f"rule{number}", kind, *draw(members), hard=draw(st.booleans()))
+        for number, kind in enumerate(draw(st.lists(st.sampled_from(["together", "apart"]), max_size=2)))
+        if len(vms) > 1
+    ]
+    return a_snapshot(nodes, vms, Settings(memory_reserve_mib=0), rules=rules)
 
 
 def carried_out(places: Mapping[str, str], snapshot: ClusterSnapshot) -> ClusterSnapshot:
@@ -103,6 +110,13 @@ def test_only_running_vms_that_migrate_live_are_moved_and_each_once(snapshot: Cl
         assert vm.state is VmState.RUNNING
         assert vm.metadata.migration_method != "shutdown"
         assert snapshot.nodes[step.source].mode == snapshot.nodes[step.target].mode == "ready"
+
+
+@untimed
+@given(clusters())
+def test_no_rule_and_no_limit_is_broken_that_was_kept(snapshot: ClusterSnapshot) -> None:
+    after = carried_out(replay(recommend(snapshot, PLACER, GOAL).plan, snapshot), snapshot)
+    assert {broken.rule for broken in violations(after)} <= {broken.rule for broken in violations(snapshot)}
 
 
 @untimed

@@ -17,7 +17,7 @@ from pvc_core.capacity_view import with_vm
 from pvc_core.model import VmRecord, VmState
 from pvc_core.placement import Placer
 from pvc_core.placement_steps import filter_nodes
-from pvc_core.plan_assignment import NOWHERE, assign, weights_of
+from pvc_core.plan_assignment import NOWHERE, assign, cannot_all_fit, weights_of
 from pvc_core.plan_columns import Columns, columns_of
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
@@ -35,10 +35,15 @@ class Stranded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeLoss(msgspec.Struct, frozen=True, kw_only=True):
-    """What the loss of one node would mean."""
+    """What the loss of one node would mean.
+
+    proven: the verdict is certain. False: the search for an arrangement in which all VMs come back ended early, and
+    those named are what it was left with.
+    """
 
     survivable: bool
     stranded: tuple[Stranded, ...] = ()
+    proven: bool = True
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,15 +92,16 @@ def _runs(vm: VmRecord) -> bool:
 def _without(columns: Columns, node: str, vms: range) -> Columns:
     """The columns of these VMs, on a cluster that has lost the node."""
     lost = columns.index(node)
-    shortened: dict[tuple[int, ...], tuple[int, ...]] = {}
+    shortened: dict[int, tuple[int, ...]] = {}
     for may in columns.may[vms.start : vms.stop]:
-        if may not in shortened:
-            shortened[may] = tuple(other for other in may if other != lost)
+        if id(may) not in shortened:
+            shortened[id(may)] = tuple(other for other in may if other != lost)
     veto = columns.veto
     return replace(
         columns,
         memory_mib=columns.memory_mib[vms.start : vms.stop],
-        may=tuple(shortened[may] for may in columns.may[vms.start : vms.stop]),
+        vcpus=columns.vcpus[vms.start : vms.stop],
+        may=tuple(shortened[id(may)] for may in columns.may[vms.start : vms.stop]),
         veto=veto
         and (lambda vm, there, come, gone: veto(vm + vms.start, there, [other + vms.start for other in come], gone)),
     )
@@ -116,7 +122,8 @@ def _loss(
     decisions = [planner.place(request) for request in left_out]
     # A VM that the search had no effort left for may find a place after all.
     stranded = tuple(Stranded(vm=decision.vm, reason=decision.reason) for decision in decisions if not decision.node)
-    return NodeLoss(survivable=not stranded, stranded=stranded)
+    proven = not stranded or found.proven or cannot_all_fit(columns)
+    return NodeLoss(survivable=not stranded, stranded=stranded, proven=proven)
 
 
 # ------------------------------------------------------------------------------------------ how many more

@@ -15,6 +15,7 @@ from pvc_core.leader_slots import Slots
 from pvc_core.model import NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer, urgency
 from pvc_core.placement_drivers import request_for
+from pvc_core.placement_steps import ROOM_FILTERS
 from pvc_core.planner import Arrangement, arrange
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -120,7 +121,7 @@ def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot,
 
     On a node from which another VM is just migrating, or on one that is coming back into service.
     """
-    if _memory_comes_free(node, decision, snapshot):
+    if _room_comes_free(node, decision, snapshot):
         return True
     if not any(view.mode is NodeMode.UNFLUSHING for view in snapshot.nodes.values()):
         return False
@@ -129,13 +130,13 @@ def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot,
     return bool(placer.place(request, snapshot).node)
 
 
-def _memory_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
-    """Whether a node that lacks nothing but memory is just losing a VM. It ends with that migration."""
+def _room_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
+    """Whether a node that lacks nothing but room is just losing a VM. It ends with that migration."""
     losing = {vm.value.node for vm in snapshot.vms.values() if vm.value.state is VmState.MIGRATING} - {node}
     problems: dict[str, set[str]] = {}
     for rejection in decision.rejections:
         problems.setdefault(rejection.node, set()).add(rejection.plugin)
-    return any(problems.get(name) == {"memory"} for name in losing)
+    return any(name in problems and problems[name] <= ROOM_FILTERS for name in losing)
 
 
 def _without_candidate(

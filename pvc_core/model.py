@@ -235,6 +235,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of every node that is never given to VMs."""
     memory_overcommit: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 1.0
     """A node takes VMs up to (total - reserve) times this ratio."""
+    vcpu_overcommit: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
+    """A node takes VMs up to this many vCPUs per core; 0 sets no limit."""
     max_parallel_migrations: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Migrations at one time per source node, and per target node."""
     shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 180

@@ -25,6 +25,10 @@ REQUIRED_FILTERS = ("limit", "ready", "memory", "rules")
 """Without these nothing is placed: limits and hard rules hold, also where their plugin is blocked or broken."""
 
 
+ROOM_FILTERS = frozenset({"memory", "vcpus"})
+"""They reject for want of room, which comes back when VMs leave."""
+
+
 class Ranked(msgspec.Struct, frozen=True, gc=False):
     """One candidate's place in the ranking. `raw`: what the selector said; `score`: that, from 0 (worst) to 100.
 

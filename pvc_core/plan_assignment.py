@@ -2,16 +2,18 @@
 """plan_assignment: which VM goes to which node so that as many as possible get a place: branch and bound.
 
 For VMs whose old nodes matter to nobody (a drained or lost node): whatever order they go in, places are only
-taken. The first way down is the tightest fit for the largest VM; what follows proves that there is no better
-arrangement, or stops when the effort is spent.
+taken. In most clusters the largest VM to the roomiest node and so on places all that can be placed. Only where
+that leaves one out is there a search: its first way down is the tightest fit for the largest VM; what follows proves
+that there is no better arrangement, or stops when the effort is spent.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pvc_core.plan_columns import Columns
+from pvc_core.plan_columns import Columns, Room
 
 NOWHERE = -1
 
@@ -34,47 +36,122 @@ def weights_of(priorities: Sequence[int]) -> tuple[int, ...]:
     return tuple((len(priorities) + 1) ** ranks[priority] for priority in priorities)
 
 
-def assign(columns: Columns, weights: Sequence[int], effort: int, only: Sequence[int] | None = None) -> Assignment:
-    """Give as many VMs as possible a place.
-
-    effort: how many (VM, node) pairs may be looked at. only: the VMs to look at, by index; all by default.
-    """
-    search = _Search(columns, weights, effort, range(len(weights)) if only is None else only)
+def assign(columns: Columns, weights: Sequence[int], effort: int) -> Assignment:
+    """Give as many VMs as possible a place. effort: how many (VM, node) pairs the search may look at."""
+    possible = [vm for vm in _largest_first(columns) if _fits_somewhere(columns, vm)]
+    spread = _to_the_roomiest(columns, possible)
+    if spread is not None:
+        return Assignment(spread, True)
+    search = _Search(columns, weights, effort, possible)
     search.go_down(0, 0)
     return Assignment(tuple(search.best), search.effort > 0 or search.best_weight == search.full_weight)
 
 
+def cannot_all_fit(columns: Columns) -> bool:
+    """Whether counting is proof enough that not all get a place: of some size there are more VMs than places."""
+    usable = frozenset(node for may in _distinct(columns.may) for node in may)
+    for sizes, free in ((columns.memory_mib, columns.free_mib), (columns.vcpus, columns.free_vcpus)):
+        for size in set(sizes) - {0}:
+            places = sum(free[node] // size for node in usable if free[node] >= size)
+            if places < sum(1 for other in sizes if other >= size):
+                return True
+        if sum(sizes) > sum(free[node] for node in usable if free[node] > 0):
+            return True
+    return False
+
+
+def _largest_first(columns: Columns) -> list[int]:
+    def key(vm: int) -> tuple[int, int, int, int]:
+        return (-columns.memory_mib[vm], -columns.vcpus[vm], len(columns.may[vm]), vm)
+
+    return sorted(range(len(columns.memory_mib)), key=key)
+
+
+def _fits_somewhere(columns: Columns, vm: int) -> bool:
+    """Whether there would be a place for it, were it the only one to come."""
+    free_mib, free_vcpus = columns.free_mib, columns.free_vcpus
+    memory_mib, vcpus = columns.memory_mib[vm], columns.vcpus[vm]
+    return any(free_mib[node] >= memory_mib and free_vcpus[node] >= vcpus for node in columns.may[vm])
+
+
+def _distinct(may: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Without those that are the very same: to compare long tuples, or hash them, costs more than it saves."""
+    return list({id(nodes): nodes for nodes in may}.values())
+
+
+# --------------------------------------------------------------------------------------- to the roomiest node
+
+
+def _to_the_roomiest(columns: Columns, order: Sequence[int]) -> tuple[int, ...] | None:
+    """Each VM to the node that has most memory left of those that take it; None when one finds no place that way."""
+    room = columns.room()
+    heaps: dict[int, list[tuple[int, int]]] = {}
+    placed = [NOWHERE] * len(columns.memory_mib)
+    for vm in order:
+        may = columns.may[vm]
+        heap = heaps.get(id(may))
+        if heap is None:
+            heap = heaps[id(may)] = [(-room.free_mib[node], node) for node in may]
+            heapq.heapify(heap)
+        node = _roomiest(vm, heap, room, placed)
+        if node == NOWHERE:
+            return None
+        placed[vm] = node
+        room.take(vm, node)
+    return tuple(placed)
+
+
+def _roomiest(vm: int, heap: list[tuple[int, int]], room: Room, placed: Sequence[int]) -> int:
+    """The roomiest node of the heap that takes the VM. What the heap knows may be more than what is left by now."""
+    memory_mib, veto = room.columns.memory_mib[vm], room.columns.veto
+    unfit, found = [], NOWHERE
+    while heap and found == NOWHERE and -heap[0][0] >= memory_mib:
+        known, node = heap[0]
+        if -known != room.free_mib[node]:
+            heapq.heapreplace(heap, (-room.free_mib[node], node))
+        elif not room.fits(vm, node) or (veto and veto(vm, node, _on(node, placed), ())):
+            unfit.append(heapq.heappop(heap))
+        else:
+            found = node
+    for entry in unfit:
+        heapq.heappush(heap, entry)
+    return found
+
+
+def _on(node: int, placed: Sequence[int]) -> list[int]:
+    return [vm for vm, place in enumerate(placed) if place == node]
+
+
+# ------------------------------------------------------------------------------------------------ the search
+
+
 @dataclass
 class _Search:
-    """One search; `placed` and `free` are the arrangement at hand, `best` the best so far."""
+    """One search; `placed` and `room` are the arrangement at hand, `best` the best so far. order: largest first."""
 
     columns: Columns
     weights: Sequence[int]
     effort: int
-    only: Sequence[int]
-    order: list[int] = field(init=False)
-    free: list[int] = field(init=False)
+    order: Sequence[int]
+    room: Room = field(init=False)
     placed: list[int] = field(init=False)
     best: list[int] = field(init=False)
     full_weight: int = field(init=False)
     kind: list[int] = field(init=False)
     best_weight: int = -1
-    seen: dict[tuple[int, tuple[tuple[int, int], ...]], int] = field(default_factory=dict)
+    seen: dict[tuple[int, tuple[tuple[int, int, int], ...]], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = self.columns
-        self.order = sorted(self.only, key=lambda vm: (-columns.memory_mib[vm], len(columns.may[vm]), vm))
-        self.free = list(columns.free_mib)
+        self.room = columns.room()
         self.placed = [NOWHERE] * len(self.weights)
         self.best = list(self.placed)
         self.full_weight = sum(self.weights[vm] for vm in self.order)
         sides: dict[tuple[bool, ...], int] = {}
-        allowed = {may: frozenset(may) for may in columns.may}
-        asked = list(dict.fromkeys(columns.may[vm] for vm in self.order))
+        allowed = [frozenset(may) for may in _distinct([columns.may[vm] for vm in self.order])]
         # Nodes that the same VMs may go to are interchangeable when they have the same room.
         self.kind = [
-            sides.setdefault(tuple(node in allowed[may] for may in asked), len(sides))
-            for node in range(len(columns.nodes))
+            sides.setdefault(tuple(node in may for may in allowed), len(sides)) for node in range(len(columns.nodes))
         ]
 
     def go_down(self, level: int, weight: int) -> None:
@@ -86,12 +163,11 @@ class _Search:
         if weight + self._still_possible(level) <= self.best_weight or self._was_here(level, weight):
             return
         vm = self.order[level]
-        memory_mib = self.columns.memory_mib[vm]
         for node in self._places(vm):
             self.placed[vm] = node
-            self.free[node] -= memory_mib
+            self.room.take(vm, node)
             self.go_down(level + 1, weight + self.weights[vm])
-            self.free[node] += memory_mib
+            self.room.give_back(vm, node)
             self.placed[vm] = NOWHERE
             if self.best_weight == self.full_weight or self.effort <= 0:
                 return
@@ -99,32 +175,30 @@ class _Search:
 
     def _places(self, vm: int) -> Iterator[int]:
         """The nodes that take it now, the tightest first, one of each group that makes no difference."""
-        columns, free, memory_mib = self.columns, self.free, self.columns.memory_mib[vm]
+        columns, fits, free_mib, free_vcpus = self.columns, self.room.fits, self.room.free_mib, self.room.free_vcpus
         self.effort -= len(columns.may[vm])
-        tried: set[tuple[int, int]] = set()
-        for node in sorted((n for n in columns.may[vm] if free[n] >= memory_mib), key=free.__getitem__):
+        tried: set[tuple[int, int, int]] = set()
+        for node in sorted((n for n in columns.may[vm] if fits(vm, n)), key=free_mib.__getitem__):
+            same = (self.kind[node], free_mib[node], free_vcpus[node])
             if columns.veto is not None:
-                come = [other for other in self.order if self.placed[other] == node]
-                if columns.veto(vm, node, come, ()):
+                if columns.veto(vm, node, _on(node, self.placed), ()):
                     continue
-            elif (self.kind[node], free[node]) in tried:
+            elif same in tried:
                 continue
-            tried.add((self.kind[node], free[node]))
+            tried.add(same)
             yield node
 
     def _still_possible(self, level: int) -> int:
         """The weight of the VMs from here on that fit somewhere, each on its own."""
-        free, may, memory_mib = self.free, self.columns.may, self.columns.memory_mib
-        return sum(
-            self.weights[vm] for vm in self.order[level:] if any(free[node] >= memory_mib[vm] for node in may[vm])
-        )
+        may, fits = self.columns.may, self.room.fits
+        return sum(self.weights[vm] for vm in self.order[level:] if any(fits(vm, node) for node in may[vm]))
 
     def _was_here(self, level: int, weight: int) -> bool:
         """Whether the same room was left for the same VMs before, with no less gained."""
         if self.columns.veto is not None:
             return False
-        self.effort -= len(self.free)
-        key = (level, tuple(sorted(zip(self.kind, self.free, strict=True))))
+        self.effort -= len(self.kind)
+        key = (level, tuple(sorted(zip(self.kind, self.room.free_mib, self.room.free_vcpus, strict=True))))
         if self.seen.get(key, -1) >= weight:
             return True
         self.seen[key] = weight

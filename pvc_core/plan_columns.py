@@ -2,8 +2,9 @@
 """plan_columns: what a search over many arrangements needs to know of a cluster, as columns of numbers.
 
 A filter is asked thousands of times in such a search, so its answer is taken apart once: which nodes would take
-the VM if they were empty (limit, mode, whatever a plugin rejects), and how much memory each node has left. Filters
-beyond PVC's own may look at more than that; they are asked again about every step, as `Columns.veto`.
+the VM if they were empty (limit, mode, whatever a plugin rejects), and how much memory and how many vCPUs each node
+has left. Filters beyond PVC's own may look at more than that; they are asked again about every step, as
+`Columns.veto`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import msgspec
 from pvc_core.capacity_view import with_vm, without_vm
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
+from pvc_core.placement_drivers import PlacementDrivers
 from pvc_core.placement_steps import filter_nodes
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.rule_verdicts import Course, verdict
 from pvc_core.snapshot import ClusterSnapshot
 
-BY_NUMBERS = frozenset({"limit", "ready", "memory", "exclude", "rules"})
+BY_NUMBERS = frozenset({"limit", "ready", "memory", "vcpus", "exclude", "rules"})
 """Filters whose whole verdict is in the columns, as long as no rule of the cluster is about the VMs."""
 
 
@@ -36,15 +38,22 @@ class Veto(Protocol):
 class Columns:
     """VMs and nodes by index. may: per VM the nodes that would take it if they were empty, in the order of names.
 
-    free_mib: what each node may still be given, everything in its ledger subtracted; below 0 when it holds too much.
-    veto: None when the columns say everything.
+    free_*: what each node may still be given, everything in its ledger subtracted; below 0 when it holds too much.
+    vcpus, free_vcpus: all 0 where the cluster sets them no limit. veto: None when the columns say everything.
+    VMs that may go to the same nodes share one tuple of them.
     """
 
     nodes: tuple[str, ...]
     free_mib: tuple[int, ...]
+    free_vcpus: tuple[int, ...]
     memory_mib: tuple[int, ...]
+    vcpus: tuple[int, ...]
     may: tuple[tuple[int, ...], ...]
     veto: Veto | None = None
+
+    def room(self) -> Room:
+        """All the room there is at first, to be taken."""
+        return Room(self, list(self.free_mib), list(self.free_vcpus))
 
     def index(self, node: str) -> int:
         """The node's index; -1 when there is none of that name."""
@@ -54,9 +63,43 @@ class Columns:
             return -1
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left on the nodes while VMs come and go."""
+
+    columns: Columns
+    free_mib: list[int]
+    free_vcpus: list[int]
+
+    def fits(self, vm: int, node: int) -> bool:
+        """Whether the node has room for the VM now."""
+        columns = self.columns
+        return self.free_mib[node] >= columns.memory_mib[vm] and self.free_vcpus[node] >= columns.vcpus[vm]
+
+    def take(self, vm: int, node: int) -> None:
+        """The VM comes to the node."""
+        self.free_mib[node] -= self.columns.memory_mib[vm]
+        self.free_vcpus[node] -= self.columns.vcpus[vm]
+
+    def give_back(self, vm: int, node: int) -> None:
+        """The VM leaves the node."""
+        self.free_mib[node] += self.columns.memory_mib[vm]
+        self.free_vcpus[node] += self.columns.vcpus[vm]
+
+
 def room_mib(node: NodeCapacity, settings: Settings) -> int:
     """What the node may still be given by the rules of the filter `memory`; negative when it holds too much."""
     return int((node.memory_total_mib - settings.memory_reserve_mib) * settings.memory_overcommit) - node.assigned_mib
+
+
+def room_vcpus(node: NodeCapacity, settings: Settings) -> int:
+    """As many vCPUs as the node may still be given by the rules of the filter `vcpus`, where there is a limit."""
+    return int(node.cores * settings.vcpu_overcommit) - node.assigned_vcpus
+
+
+def limits_vcpus(drivers: PlacementDrivers, settings: Settings) -> bool:
+    """Whether vCPUs decide about places at all."""
+    return settings.vcpu_overcommit > 0 and "vcpus" in drivers.filters
 
 
 def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer) -> Columns:
@@ -74,15 +117,18 @@ def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, 
         asked = request
         if by_numbers:
             key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
-            asked = replace(request, memory_mib=0)
+            asked = replace(request, memory_mib=0, vcpus=0)
         if key not in known:
             left = filter_nodes(placer.drivers, asked, empty, settings).candidates
             known[key] = tuple(indices[node.name] for node in left)
         may.append(known[key])
+    counts_vcpus = limits_vcpus(placer.drivers, settings)
     return Columns(
         nodes=tuple(capacities),
         free_mib=tuple(room_mib(node, settings) for node in capacities.values()),
+        free_vcpus=tuple(room_vcpus(node, settings) if counts_vcpus else 0 for node in capacities.values()),
         memory_mib=tuple(request.memory_mib for request in requests),
+        vcpus=tuple(request.vcpus if counts_vcpus else 0 for request in requests),
         may=tuple(may),
         veto=None if by_numbers else veto_of(requests, snapshot, placer, capacities),
     )

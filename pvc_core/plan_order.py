@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from pvc_core.plan_columns import Columns
+from pvc_core.plan_columns import Columns, Room
 
 State = tuple[tuple[int, int], ...]
 """An arrangement: (VM, node) of those that are not where they were, in order."""
@@ -90,31 +90,31 @@ class _Search:
         now, at = dict(state), self.journey.at
         return frozenset(vm for vm, nodes in self.journey.goals.items() if now.get(vm, at[vm]) in nodes)
 
-    def _free(self, state: State) -> list[int]:
-        free, memory_mib = list(self.columns.free_mib), self.columns.memory_mib
+    def _room(self, state: State) -> Room:
+        room = self.columns.room()
         for vm, node in state:
-            free[node] -= memory_mib[vm]
+            room.take(vm, node)
             if self.journey.at[vm] >= 0:
-                free[self.journey.at[vm]] += memory_mib[vm]
-        return free
+                room.give_back(vm, self.journey.at[vm])
+        return room
 
     def _at_least(self, state: State) -> int:
         """How many more moves it takes at least: one per VM, and one more when none of them can go straight."""
         waiting = self.journey.goals.keys() - self._arrived(state)
         if not waiting:
             return 0
-        free, memory_mib = self._free(state), self.columns.memory_mib
-        straight = any(free[node] >= memory_mib[vm] for vm in waiting for node in self.journey.goals[vm])
+        room = self._room(state)
+        straight = any(room.fits(vm, node) for vm in waiting for node in self.journey.goals[vm])
         return len(waiting) + (0 if straight else 1)
 
     def _moves(self, state: State) -> Iterator[tuple[int, int]]:
         """Every move that fits now."""
-        columns, free, now = self.columns, self._free(state), dict(state)
-        for vm, memory_mib in enumerate(columns.memory_mib):
+        room, now = self._room(state), dict(state)
+        for vm, may in enumerate(self.columns.may):
             here = now.get(vm, self.journey.at[vm])
-            for node in columns.may[vm]:
+            for node in may:
                 self.effort -= 1
-                if free[node] >= memory_mib and node != here and not self._vetoed(vm, node, state):
+                if room.fits(vm, node) and node != here and not self._vetoed(vm, node, state):
                     yield vm, node
 
     def _vetoed(self, vm: int, node: int, state: State) -> bool:

@@ -247,19 +247,20 @@ def _steps(
     order: Order,
 ) -> Iterable[Step]:
     """The moves as steps. A step waits for the VMs whose leaving makes its room, and for its own VM's last step."""
-    where, free = list(at), list(columns.free_mib)
+    where, room = list(at), columns.room()
     left: dict[int, list[tuple[int, int]]] = {}
     last: dict[int, int] = {}
     for index, (vm, node) in enumerate(order.moves):
         source = where[vm]
-        free[node] -= columns.memory_mib[vm]
-        after, room = {last[vm]} if vm in last else set(), free[node]
-        for step, memory_mib in left.get(node, ()):
-            if room >= 0 and columns.veto is None:
+        room.take(vm, node)
+        after = {last[vm]} if vm in last else set()
+        free_mib, free_vcpus = room.free_mib[node], room.free_vcpus[node]
+        for step, other in left.get(node, ()):
+            if free_mib >= 0 and free_vcpus >= 0 and columns.veto is None:
                 break
             after.add(step)
-            room += memory_mib
-        left.setdefault(source, []).append((index, columns.memory_mib[vm]))
+            free_mib, free_vcpus = free_mib + columns.memory_mib[other], free_vcpus + columns.vcpus[other]
+        left.setdefault(source, []).append((index, vm))
         where[vm], last[vm] = node, index
         yield Step(
             vm=requests[vm].vm,

@@ -104,8 +104,7 @@ class VmDefinitions(CommandBase):
             text = with_identity(xml, before.uuid, before.name).encode()
             if text == old.data and after == before:
                 return changes.already(stored, "the definition is the same", before)
-            if after.memory_mib > before.memory_mib:
-                self._refuse_growth(after, snapshot)
+            self._refuse_growth(before, after, snapshot)
             return Change(
                 (
                     Set(old.key, text, old.version),
@@ -119,11 +118,15 @@ class VmDefinitions(CommandBase):
 
         return self._outcome(self._view.commit(decide))
 
-    def _refuse_growth(self, record: VmRecord, snapshot: ClusterSnapshot) -> None:
-        decision = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=record.node)
-        too_small = [r.reason for r in decision.rejections if r.plugin == "memory"]
+    def _refuse_growth(self, before: VmRecord, after: VmRecord, snapshot: ClusterSnapshot) -> None:
+        """Raises `Refused` where something that it needs more of than before is not there."""
+        grown = {"memory": after.memory_mib > before.memory_mib, "vcpus": after.vcpus > before.vcpus}
+        if not any(grown.values()):
+            return
+        decision = self._placer.place(PlacementRequest.for_vm(after), snapshot, only=after.node)
+        too_small = [rejection.reason for rejection in decision.rejections if grown.get(rejection.plugin)]
         if too_small:
-            raise Refused(record.name, f"it would not fit on {record.node} any more: {too_small[0]}")
+            raise Refused(after.name, f"it would not fit on {after.node} any more: {' and '.join(too_small)}")
 
     def undefine(self, vm: str) -> Outcome:
         """Forget a VM that is off. Its volumes are not touched."""

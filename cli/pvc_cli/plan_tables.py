@@ -86,7 +86,8 @@ def capacity_shown(capacity: CapacityView, size: str) -> Shown:
     nodes = Table(("lost", "survivable", "stranded"), right=("stranded",))
     stranded = Table(("without", "vm", "would not come back"), folding=("would not come back",))
     for name, loss in capacity["nodes"].items():
-        verdict = Cell("yes", "good") if loss["survivable"] else Cell("no", "bad")
+        unsure = "" if loss["proven"] else ", as far as was searched"
+        verdict = Cell("yes", "good") if loss["survivable"] else Cell(f"no{unsure}", "bad")
         nodes.add(name, verdict, str(len(loss["stranded"])))
         for vm in loss["stranded"]:
             stranded.add(name, vm["vm"], vm["reason"])

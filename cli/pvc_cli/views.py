@@ -260,10 +260,11 @@ class StrandedVm(TypedDict):
 
 
 class NodeLoss(TypedDict):
-    """What the loss of one node would mean."""
+    """What the loss of one node would mean; `proven`: for certain."""
 
     survivable: bool
     stranded: list[StrandedVm]
+    proven: bool
 
 
 class CapacityView(TypedDict):

@@ -88,7 +88,7 @@ def test_capacity_names_who_would_not_come_back_and_how_many_more_fit(asked_of: 
     api = asked_of([a_node("hv1"), a_node("hv2")], [a_vm("pinned", memory_mib=1024, node_limit=("hv1",))])
     found = api.get("/cluster/capacity", params={"fit_memory_mib": 1024, "fit_vcpus": 1}).json()
     assert [vm["vm"] for vm in found["nodes"]["hv1"]["stranded"]] == ["pinned"]
-    assert found["nodes"]["hv2"] == {"survivable": True, "stranded": []}
+    assert found["nodes"]["hv2"] == {"survivable": True, "stranded": [], "proven": True}
     assert found["fit"] == 5
     assert list(api.get("/cluster/capacity", params={"node": "hv2"}).json()["nodes"]) == ["hv2"]
 

@@ -107,8 +107,8 @@ def test_options_that_make_no_sense_together_are_refused_before_anything_is_aske
 
 
 def test_capacity_names_who_would_not_come_back_and_has_an_exit_status_for_it(run: Cli) -> None:
-    lost = {"survivable": False, "stranded": [{"vm": "db1", "reason": "no candidate: hv2: too small"}]}
-    document = {"nodes": {"hv1": lost, "hv2": {"survivable": True, "stranded": []}}, "fit": 3}
+    lost = {"survivable": False, "stranded": [{"vm": "db1", "reason": "no candidate: hv2: too small"}], "proven": True}
+    document = {"nodes": {"hv1": lost, "hv2": {"survivable": True, "stranded": [], "proven": True}}, "fit": 3}
     api = FakeApi({"GET /cluster/capacity": document})
     ran = run("cluster", "capacity", "--fit", "4GiB,2", api=api)
     assert ran.status == 11
@@ -125,9 +125,11 @@ def test_capacity_names_who_would_not_come_back_and_has_an_exit_status_for_it(ru
         "",
         "room for 3 more VMs of 4 GiB and 2 vCPUs",
     ]
-    document["nodes"] = {"hv2": {"survivable": True, "stranded": []}}
+    document["nodes"] = {"hv2": {"survivable": True, "stranded": [], "proven": True}}
     fine = run("cluster", "capacity", "--node", "hv2", api=api)
     assert (fine.status, fine.out.splitlines()[0]) == (0, "every VM would come back, whichever node is lost")
+    document["nodes"] = {"hv1": {**lost, "proven": False}}
+    assert "hv1   no, as far as was searched" in run("cluster", "capacity", api=api).out
 
 
 def test_nodes_that_are_rejected_for_the_same_reason_stand_together(run: Cli) -> None:

@@ -1,27 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""plan_checks: what every plan is held against: a replay that counts memory, and a search that tries everything."""
+"""plan_checks: what every plan is held against: a replay that adds up what is used, and a search of everything."""
 
 from __future__ import annotations
 
 import random
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from pvc_core.model import NodeMode, VmState
+from pvc_core.model import NodeMode, VmRecord, VmState
 from pvc_core.planner import Plan, Wish
 from pvc_core.snapshot import ClusterSnapshot
 
 Places = tuple[str, ...]
+Amount = tuple[int, int]
+"""MiB and vCPUs."""
 
 
-def room_of(snapshot: ClusterSnapshot) -> dict[str, int]:
+def room_of(snapshot: ClusterSnapshot) -> dict[str, Amount]:
     """What each node may hold in all, by its report and the settings."""
     settings = snapshot.settings
     return {
-        name: int((view.report.value.memory_total_mib - settings.memory_reserve_mib) * settings.memory_overcommit)
+        name: (
+            int((view.report.value.memory_total_mib - settings.memory_reserve_mib) * settings.memory_overcommit),
+            int(view.report.value.cores * settings.vcpu_overcommit) if settings.vcpu_overcommit else sys.maxsize,
+        )
         for name, view in snapshot.nodes.items()
         if view.report
     }
+
+
+def _size(vm: VmRecord) -> Amount:
+    return (vm.memory_mib, vm.vcpus)
+
+
+def _plus(one: Amount, other: Amount, times: int = 1) -> Amount:
+    return (one[0] + times * other[0], one[1] + times * other[1])
+
+
+def _within(used: Amount, room: Amount) -> bool:
+    return used[0] <= room[0] and used[1] <= room[1]
 
 
 def replay(plan: Plan, snapshot: ClusterSnapshot, shuffles: int = 0) -> dict[str, str]:
@@ -37,7 +55,7 @@ def replay(plan: Plan, snapshot: ClusterSnapshot, shuffles: int = 0) -> dict[str
 
 def _replay_once(plan: Plan, snapshot: ClusterSnapshot, rng: random.Random) -> dict[str, str]:
     room = room_of(snapshot)
-    used = {name: view.reserved.memory_mib for name, view in snapshot.nodes.items()}
+    used = {name: (view.reserved.memory_mib, view.reserved.vcpus) for name, view in snapshot.nodes.items()}
     vms = {vm.value.name: vm.value for vm in snapshot.vms.values()}
     places = {name: vm.node for name, vm in vms.items()}
     waiting, under_way, done = set(range(len(plan.steps))), set[int](), set[int]()
@@ -51,15 +69,15 @@ def _replay_once(plan: Plan, snapshot: ClusterSnapshot, rng: random.Random) -> d
             limit = vm.metadata.node_limit
             assert not limit or step.target in limit
             assert snapshot.nodes[step.target].mode is NodeMode.READY
-            used[step.target] += vm.memory_mib
-            assert used[step.target] <= room[step.target], f"step {index} does not fit: {plan.steps}"
+            used[step.target] = _plus(used[step.target], _size(vm))
+            assert _within(used[step.target], room[step.target]), f"step {index} does not fit: {plan.steps}"
             waiting.remove(index)
             under_way.add(index)
         else:
             assert under_way, "steps wait for one another"
             index = rng.choice(sorted(under_way))
             step = plan.steps[index]
-            used[step.source] -= vms[step.vm].memory_mib
+            used[step.source] = _plus(used[step.source], _size(vms[step.vm]), -1)
             places[step.vm] = step.target
             under_way.remove(index)
             done.add(index)
@@ -97,15 +115,15 @@ def _neighbours(
 ) -> Iterator[Places]:
     room = room_of(snapshot)
     vms = [snapshot.vms[uuid].value for uuid in movable]
-    free = {name: room.get(name, 0) - view.reserved.memory_mib for name, view in snapshot.nodes.items()}
+    used = {name: (view.reserved.memory_mib, view.reserved.vcpus) for name, view in snapshot.nodes.items()}
     for vm, place in zip(vms, places, strict=True):
-        free[vm.node] += vm.memory_mib
-        free[place] -= vm.memory_mib
+        used[vm.node] = _plus(used[vm.node], _size(vm), -1)
+        used[place] = _plus(used[place], _size(vm))
     for index, vm in enumerate(vms):
         exclude = wishes[index].request.exclude if index < len(wishes) else frozenset()
         for name, view in snapshot.nodes.items():
             limit = vm.metadata.node_limit
             if name == places[index] or name in exclude or (limit and name not in limit):
                 continue
-            if view.mode is NodeMode.READY and free[name] >= vm.memory_mib:
+            if view.mode is NodeMode.READY and _within(_plus(used[name], _size(vm)), room.get(name, (0, 0))):
                 yield (*places[:index], name, *places[index + 1 :])

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -10,7 +13,8 @@ from hypothesis import strategies as st
 from pvc_core.capacity import VmSize, capacity_of, sentences
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
-from pvc_core.plan_columns import room_mib
+from pvc_core.plan_assignment import cannot_all_fit
+from pvc_core.plan_columns import Columns, room_mib
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
 
@@ -52,6 +56,47 @@ def test_a_limit_to_the_lost_node_strands_the_vm() -> None:
     assert [stranded.vm for stranded in found.nodes["hv1"].stranded] == ["tied"]
     assert "hv2: outside the VM's limit (hv1)" in found.nodes["hv1"].stranded[0].reason
     assert found.nodes["hv2"].survivable
+
+
+def places(free_mib: Sequence[int], sizes_mib: Sequence[int]) -> Columns:
+    nodes, none = tuple(range(len(free_mib))), (0,) * 99
+    return Columns(
+        nodes=tuple(f"hv{node}" for node in nodes),
+        free_mib=tuple(free_mib),
+        free_vcpus=none[: len(nodes)],
+        memory_mib=tuple(sizes_mib),
+        vcpus=none[: len(sizes_mib)],
+        may=(nodes,) * len(sizes_mib),
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "sizes_mib", "impossible"),
+    [
+        ([3000, 3000], [2000, 2000], False),
+        ([3000, 3000], [2000, 2000, 1600], True),
+        ([9000], [2000, 2000, 2000, 2000, 2000], True),
+        ([1644, 1644], [3000], True),
+        ([-500, 2000], [1000, 1000], False),
+    ],
+)
+def test_more_vms_of_a_size_than_places_for_them_are_proof_enough(
+    free_mib: list[int], sizes_mib: list[int], impossible: bool
+) -> None:
+    assert cannot_all_fit(places(free_mib, sizes_mib)) is impossible
+
+
+def test_a_verdict_that_a_search_gave_up_on_says_so() -> None:
+    """Whether 40 VMs of odd sizes fit exactly is more than a bounded search can say."""
+    sizes_mib = [1000 + 37 * n % 499 for n in range(40)]
+    room_mib = sum(sizes_mib) // 4 + 1
+    nodes = [a_node("old", memory_mib=65536), *(a_node(f"hv{n}", memory_mib=room_mib) for n in range(4))]
+    vms = [a_vm(f"vm{n:02}", node="old", memory_mib=size) for n, size in enumerate(sizes_mib)]
+    loss = capacity_of(a_snapshot(nodes, vms, NO_RESERVE), PLACER).nodes["old"]
+    assert (loss.survivable, loss.proven) == (False, False)
+    vms.append(a_vm("one too many", node="old", memory_mib=2000))
+    loss = capacity_of(a_snapshot(nodes, vms, NO_RESERVE), PLACER).nodes["old"]
+    assert (loss.survivable, loss.proven) == (False, True)
 
 
 def test_what_does_not_run_is_not_missed() -> None:

@@ -131,6 +131,15 @@ def test_redefine_beyond_what_the_node_has_is_refused(stopped: Any, xml: Xml) ->
         stopped.commands.redefine("web1", xml("web1", 600))
 
 
+def test_more_vcpus_than_the_node_may_be_given_are_refused_and_no_others(stopped: Any, xml: Xml) -> None:
+    stopped.commands.change_settings({"vcpu_overcommit": "0.25"})
+    with refused_without_a_trace(stopped, Refused, "would not fit on hv1 any more: needs 3 vCPUs, 2 of 2 are free"):
+        stopped.commands.redefine("web1", xml("web1", vcpus=3))
+    stopped.commands.redefine("web1", xml("web1", vcpus=2))
+    stopped.commands.change_settings({"vcpu_overcommit": "0.125"})
+    stopped.commands.redefine("web1", xml("web1", 1024, 2))
+
+
 def test_redefine_of_a_running_vm_says_when_it_takes_effect_and_the_same_one_changes_nothing(
     running: Any, xml: Xml
 ) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 
+import pytest
 from plan_checks import fewest_moves, replay
 
 from pvc_core import FilterEntry, NodeCapacity, PlacementRequest
@@ -13,13 +15,14 @@ from pvc_core.placement import Placer
 from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.plan_assignment import NOWHERE, assign, weights_of
 from pvc_core.plan_columns import Columns
-from pvc_core.planner import Plan, Wish, plan
+from pvc_core.planner import Plan, Wish, arrange, plan
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
-from pvc_core.testing.builders import a_node, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 NO_RESERVE = Settings(memory_reserve_mib=0)
+NO_OVERCOMMIT = Settings(memory_reserve_mib=0, vcpu_overcommit=1)
 
 
 def leaving(snapshot: ClusterSnapshot, node: str) -> list[Wish]:
@@ -67,6 +70,44 @@ def test_where_one_by_one_leaves_a_vm_out_an_arrangement_of_all_is_found() -> No
     assert made.complete
     assert targets(made) == {"small": "hv4", "medium": "hv2", "large": "hv4"}
     assert made.steps[0].reason == "hv2, in an arrangement of all: placed one by one, large would find no place"
+
+
+@pytest.mark.parametrize("order", list(permutations(["small", "medium", "large"])), ids="-".join)
+def test_small_medium_and_large_all_get_a_place_without_overcommit_in_whichever_order_they_come(
+    order: tuple[str, ...],
+) -> None:
+    sizes = {"small": 1, "medium": 2, "large": 3}
+    nodes = [a_node("hv2", memory_mib=2048, cores=2), a_node("hv4", memory_mib=4096, cores=4)]
+    requests = [
+        a_request(name, memory_mib=1024 * sizes[name], vcpus=sizes[name], priority=-rank)
+        for rank, name in enumerate(order)
+    ]
+    found = arrange(requests, a_snapshot(nodes, (), NO_OVERCOMMIT), PLACER)
+    assert [decision.vm for decision in found.decisions] == list(order)
+    assert {decision.vm: decision.node for decision in found.decisions} == {
+        "small": "hv4",
+        "medium": "hv2",
+        "large": "hv4",
+    }
+
+
+def test_vcpus_decide_where_memory_is_no_matter() -> None:
+    """One by one "b" would take the two cores that "c" needs."""
+    nodes = [a_node("hv1", cores=3, memory_mib=65536), a_node("hv2", cores=2, memory_mib=32768)]
+    requests = [a_request("a", vcpus=1, priority=3), a_request("b", vcpus=2, priority=2), a_request("c", vcpus=2)]
+    found = arrange(requests, a_snapshot(nodes, (), NO_OVERCOMMIT), PLACER)
+    assert (found.proven, all(decision.node for decision in found.decisions)) == (True, True)
+    requests.append(a_request("d", vcpus=1))
+    (left_out,) = [d for d in arrange(requests, a_snapshot(nodes, (), NO_OVERCOMMIT), PLACER).decisions if not d.node]
+    assert "needs 1 vCPU, 0 of 2 are free (2 cores, overcommit 1)" in left_out.reason
+
+
+def test_a_vm_waits_for_the_vcpus_that_another_leaves() -> None:
+    nodes = [a_node("hv1", cores=2), a_node("hv2", cores=2), a_node("hv3", cores=2)]
+    web, app = a_vm("web", node="hv1", vcpus=2), a_vm("app", node="hv2", vcpus=2)
+    snapshot = a_snapshot(nodes, [web, app], NO_OVERCOMMIT)
+    made = plan(heading([web, app], ["hv2", "hv3"]), snapshot, PLACER)
+    assert [(step.vm, step.target, step.after) for step in made.steps] == [("app", "hv3", ()), ("web", "hv2", (0,))]
 
 
 def test_a_vm_that_fits_nowhere_is_named_with_the_numbers_and_does_not_keep_the_others() -> None:
@@ -200,7 +241,9 @@ def test_a_search_that_ends_early_proves_nothing() -> None:
 
 def test_equal_nodes_are_tried_once() -> None:
     """Fifteen VMs on seven nodes that take two each: hopeless, and known at once."""
-    columns = Columns(tuple(f"hv{n}" for n in range(7)), (2000,) * 7, (900,) * 15, (tuple(range(7)),) * 15)
+    columns = Columns(
+        tuple(f"hv{n}" for n in range(7)), (2000,) * 7, (0,) * 7, (900,) * 15, (0,) * 15, (tuple(range(7)),) * 15
+    )
     found = assign(columns, weights_of([0] * 15), effort=20_000)
     assert found.proven
     assert sum(node != NOWHERE for node in found.nodes) == 14

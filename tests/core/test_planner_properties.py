@@ -11,7 +11,7 @@ from plan_checks import fewest_moves, replay, room_of
 from pvc_core import PlacementRequest
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
-from pvc_core.plan_columns import room_mib
+from pvc_core.plan_columns import room_mib, room_vcpus
 from pvc_core.planner import Wish, plan
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
@@ -26,7 +26,12 @@ untimed = hypothesis_settings(deadline=None, max_examples=100, suppress_health_c
 def clusters(draw: st.DrawFn) -> ClusterSnapshot:
     names = NAMES[: draw(st.integers(2, 4))]
     nodes = [
-        a_node(name, memory_mib=draw(st.integers(2, 8)) * 100, mode=draw(st.sampled_from(["ready"] * 5 + ["flushed"])))
+        a_node(
+            name,
+            memory_mib=draw(st.integers(2, 8)) * 100,
+            cores=draw(st.integers(1, 4)),
+            mode=draw(st.sampled_from(["ready"] * 5 + ["flushed"])),
+        )
         for name in names
     ]
     left = {node.name: node.report.value.memory_total_mib if node.report else 0 for node in nodes}
@@ -36,8 +41,10 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
         if left[node] >= memory_mib:
             left[node] -= memory_mib
             limit = draw(st.just([]) | st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
-            vms.append(a_vm(f"vm{number}", node=node, memory_mib=memory_mib, node_limit=limit))
-    return a_snapshot(nodes, vms, Settings(memory_reserve_mib=0))
+            vcpus = draw(st.integers(1, 3))
+            vms.append(a_vm(f"vm{number}", node=node, memory_mib=memory_mib, vcpus=vcpus, node_limit=limit))
+    overcommit = draw(st.sampled_from([0.0, 1.0, 1.5]))
+    return a_snapshot(nodes, vms, Settings(memory_reserve_mib=0, vcpu_overcommit=overcommit))
 
 
 @untimed
@@ -69,12 +76,15 @@ def test_a_plan_fits_at_every_moment_and_none_is_better(
 
 
 @untimed
-@given(clusters(), st.integers(0, 300), st.sampled_from([0.5, 1.0, 1.3]), st.integers(1, 900))
-def test_the_columns_know_the_same_room_as_the_filter_of_memory(
-    snapshot: ClusterSnapshot, reserve_mib: int, overcommit: float, memory_mib: int
+@given(clusters(), st.integers(0, 300), st.sampled_from([0.5, 1.0, 1.3]), st.integers(1, 900), st.integers(1, 5))
+def test_the_columns_know_the_same_room_as_the_filters(
+    snapshot: ClusterSnapshot, reserve_mib: int, overcommit: float, memory_mib: int, vcpus: int
 ) -> None:
-    settings = Settings(memory_reserve_mib=reserve_mib, memory_overcommit=overcommit)
-    nodes = list(PLACER.capacities(snapshot).values())
-    rejected = PLACER.drivers.filters["memory"].filter.reject(a_request("x", memory_mib=memory_mib), nodes, settings)
-    assert set(rejected) == {node.name for node in nodes if room_mib(node, settings) < memory_mib}
+    settings = Settings(memory_reserve_mib=reserve_mib, memory_overcommit=overcommit, vcpu_overcommit=overcommit)
+    nodes, filters = list(PLACER.capacities(snapshot).values()), PLACER.drivers.filters
+    request = a_request("x", memory_mib=memory_mib, vcpus=vcpus)
+    too_small = {node.name for node in nodes if room_mib(node, settings) < memory_mib}
+    assert set(filters["memory"].filter.reject(request, nodes, settings)) == too_small
+    too_few = {node.name for node in nodes if room_vcpus(node, settings) < vcpus}
+    assert set(filters["vcpus"].filter.reject(request, nodes, settings)) == too_few
     assert room_of(snapshot).keys() == snapshot.nodes.keys()

@@ -90,7 +90,7 @@ def test_a_vm_on_its_way_is_written_where_it_comes_from() -> None:
     [
         ("nodes: {hv1: {memory: 1}}", "file: nodes.hv1: has no key 'memory'; is memory_mib meant?"),
         ("vms: {web: {node: hv1, memory_mib: 1, node_limits: []}}", "has no key 'node_limits'; is node_limit meant?"),
-        ("settings: {overcommit: 2}", "file: settings: has no key 'overcommit'; is memory_overcommit meant?"),
+        ("settings: {memory_overcomit: 2}", "settings: has no key 'memory_overcomit'; is memory_overcommit meant?"),
         ("nods: {}", "file: has no key 'nods'; is nodes meant?"),
         ("nodes: {hv1: {cores: 2}}", "file: nodes.hv1: object missing required field `memory_mib`"),
         ("nodes: {hv1: {memory_mib: much}}", "file: nodes.hv1.memory_mib: expected `int`, got `str`"),

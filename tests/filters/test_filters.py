@@ -115,6 +115,24 @@ class TestMemory(FilterSuite):
         assert "needs 512 MiB, 0 MiB are free" in rejected("memory", a_request(), node)["hv1"]
 
 
+class TestVcpus(FilterSuite):
+    name = "vcpus"
+
+    def test_without_a_ratio_any_number_of_vcpus_goes(self) -> None:
+        assert rejected("vcpus", a_request(vcpus=64), a_capacity("hv1", cores=1, assigned_vcpus=99)) == {}
+
+    def test_a_node_takes_vms_up_to_cores_times_the_ratio(self) -> None:
+        node, settings = a_capacity("hv1", cores=3, assigned_vcpus=3), Settings(vcpu_overcommit=1.5)
+        assert rejected("vcpus", a_request(vcpus=1), node, settings=settings) == {}
+        reason = "needs 2 vCPUs, 1 of 4 are free (3 cores, overcommit 1.5)"
+        assert rejected("vcpus", a_request(vcpus=2), node, settings=settings) == {"hv1": reason}
+
+    def test_a_node_that_holds_too_many_has_none_free(self) -> None:
+        node = a_capacity("hv1", cores=2, assigned_vcpus=5)
+        reason = rejected("vcpus", a_request(vcpus=1), node, settings=Settings(vcpu_overcommit=1))["hv1"]
+        assert reason == "needs 1 vCPU, 0 of 2 are free (2 cores, overcommit 1)"
+
+
 class TestExclude(FilterSuite):
     name = "exclude"
 
@@ -137,4 +155,5 @@ def test_the_built_in_filters_fail_closed() -> None:
         "memory": True,
         "ready": True,
         "rules": True,
+        "vcpus": True,
     }

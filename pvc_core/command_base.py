@@ -19,7 +19,8 @@ from pvc_core.registry import Registry
 class Outcome:
     """What a command did: the VM or node as it is now wanted, the sentence why, and how its place was chosen.
 
-    `changed` is False when everything was as wanted already.
+    `changed` is False when everything was as wanted already. `warnings`: sentences on what was accepted and may
+    not work as meant.
     """
 
     reason: str
@@ -27,6 +28,7 @@ class Outcome:
     vm: VmRecord | None = None
     node: NodeRecord | None = None
     decision: Decision | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class CommandBase:
@@ -44,5 +46,5 @@ class CommandBase:
         return Questions(self._view.snapshot(), self._placer, self._registry.recovery_policies)
 
     @staticmethod
-    def _outcome(change: Change, decision: Decision | None = None) -> Outcome:
-        return Outcome(change.reason, bool(change.ops), vm=change.vm, decision=decision)
+    def _outcome(change: Change, decision: Decision | None = None, warnings: tuple[str, ...] = ()) -> Outcome:
+        return Outcome(change.reason, bool(change.ops), vm=change.vm, decision=decision, warnings=warnings)

@@ -13,6 +13,7 @@ import msgspec
 from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.codec import encode
+from pvc_core.driver_presence import selector_warnings
 from pvc_core.errors import Refused
 from pvc_core.leader import comes_back
 from pvc_core.leader_flush import refuse_flush
@@ -82,11 +83,13 @@ class Commands(VmCommands):
         Raises `InvalidInput` naming the setting, the problem and what is allowed.
         """
         checked = checked_patch(patch, self._registry)
+        warnings: list[str] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             if layout.SETTINGS in snapshot.broken:
                 raise snapshot.broken[layout.SETTINGS]
             wanted = changed_settings(snapshot.settings, checked, self._registry)
+            warnings[:] = selector_warnings(snapshot, checked.get("default_selector", ""))
             if wanted == snapshot.settings:
                 seen = (Check(layout.SETTINGS, snapshot.settings_version),) if snapshot.settings_version >= 0 else ()
                 return Change((), "the settings are the same", seen=seen)
@@ -96,4 +99,4 @@ class Commands(VmCommands):
             return Change((Set(layout.SETTINGS, data, snapshot.settings_version),), "settings changed")
 
         change = self._view.commit(decide)
-        return Outcome(change.reason, bool(change.ops))
+        return Outcome(change.reason, bool(change.ops), warnings=tuple(warnings))

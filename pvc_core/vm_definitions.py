@@ -18,6 +18,7 @@ from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.command_base import CommandBase, Outcome
 from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
+from pvc_core.driver_presence import metadata_warnings
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
 from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import VmMetadata, VmRecord, VmState
@@ -48,6 +49,7 @@ class VmDefinitions(CommandBase):
             layout.definition(uuid): AlreadyExists("VM", uuid),
         }
         chosen: list[Decision] = []
+        warnings: list[str] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             if domain.name in snapshot.uuid_by_name:
@@ -60,6 +62,7 @@ class VmDefinitions(CommandBase):
             decision = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=target)
             decision.raise_if_none()
             chosen[:] = [decision]
+            warnings[:] = metadata_warnings(snapshot, checked)
             placed = msgspec.structs.replace(
                 record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
             )
@@ -67,7 +70,7 @@ class VmDefinitions(CommandBase):
             return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
-        return Outcome(change.reason, True, vm=change.vm, decision=chosen[0])
+        return Outcome(change.reason, True, vm=change.vm, decision=chosen[0], warnings=tuple(warnings))
 
     def _new_record(self, domain: DomainDefinition, uuid: str, metadata: VmMetadata, start: bool) -> VmRecord:
         return VmRecord(
@@ -177,11 +180,13 @@ class VmDefinitions(CommandBase):
     def change_metadata(self, vm: str, patch: Mapping[str, object]) -> Outcome:
         """Change some metadata fields. What runs goes on where it is; the next decision uses the new values."""
         domain = parse_domain(self.definition(vm))
+        warnings: list[str] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
             metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
+            warnings[:] = metadata_warnings(snapshot, metadata, tuple(patch))
             if metadata == before.metadata:
                 return changes.already(stored, "the metadata is the same", before)
             self._ask_validators(snapshot, domain, metadata, before)
@@ -191,7 +196,7 @@ class VmDefinitions(CommandBase):
             note = f"; {before.node}, where it is now, is outside its limit until it is moved" if violated else ""
             return Change((changes.write_vm(stored, after),), f"metadata changed{note}", after)
 
-        return self._outcome(self._view.commit(decide))
+        return self._outcome(self._view.commit(decide), warnings=tuple(warnings))
 
     def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot, fields: Collection[str] = FIELDS) -> VmMetadata:
         registry = self._registry

@@ -79,13 +79,17 @@ class VmList(Answer, frozen=True, kw_only=True):
 
 
 class VmOutcome(Answer, frozen=True, kw_only=True):
-    """What a command on a VM did. `watch` is the URL that tells when a long one is done; empty when it is."""
+    """What a command on a VM did. `watch` is the URL that tells when a long one is done; empty when it is.
+
+    warnings: sentences on what was accepted and may not work as meant.
+    """
 
     vm: VmView
     changed: bool
     reason: str
     watch: str = ""
     decision: Decision | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class VmStateView(Answer, frozen=True, kw_only=True):
@@ -227,12 +231,13 @@ class SettingsView(Answer, frozen=True, kw_only=True):
 
 
 class SettingsOutcome(Answer, frozen=True, kw_only=True):
-    """The settings after a change."""
+    """The settings after a change. `warnings`: sentences on what was accepted and may not work as meant."""
 
     settings: ShownSettings
     version: Version
     changed: bool
     reason: str
+    warnings: tuple[str, ...] = ()
 
 
 class DriverView(Answer, frozen=True, kw_only=True):

@@ -38,7 +38,12 @@ class VmAnswers:
             resp.set_header("Retry-After", str(RETRY_AFTER_S))
         resp.set_header("ETag", etag(view.version))
         resp.media = VmOutcome(
-            vm=view, changed=outcome.changed, reason=outcome.reason, watch=watch, decision=outcome.decision
+            vm=view,
+            changed=outcome.changed,
+            reason=outcome.reason,
+            watch=watch,
+            decision=outcome.decision,
+            warnings=outcome.warnings,
         )
 
     def answer_done(self, req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
@@ -46,7 +51,7 @@ class VmAnswers:
         req.context.outcome = outcome.reason
         view, _ = self._settle(_record_of(outcome), 0)
         resp.set_header("ETag", etag(view.version))
-        resp.media = VmOutcome(vm=view, changed=outcome.changed, reason=outcome.reason)
+        resp.media = VmOutcome(vm=view, changed=outcome.changed, reason=outcome.reason, warnings=outcome.warnings)
 
     def answer_gone(self, req: falcon.Request, resp: falcon.Response, outcome: Outcome) -> None:
         """The VM does not exist any more: as it was last."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pvc_cli.lazy import LazyGroup
-from pvc_cli.output import Shown, emit
+from pvc_cli.output import Shown, emit, warn
 from pvc_cli.references import SettingAssignment, SettingReference, flat_settings
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
@@ -70,6 +70,7 @@ def settings(session: Session, assignments: tuple[str, ...], resets: tuple[str, 
     after = flat_settings(outcome["settings"])
     changed = {name: after[name] for name in patch if name in after}
     emit(session.output, outcome, lambda: f"{outcome['reason']}\n{_assigned(changed)}", lambda: changed)
+    warn(outcome.get("warnings", ()))
 
 
 def _status(view: ClusterStatus) -> Shown:

@@ -47,6 +47,12 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """What a command accepted and what may not work as meant, a line each on stderr."""
+    for warning in warnings:
+        note(f"warning: {warning}")
+
+
 def emit(
     output: Output, document: object, people: Callable[[], Shown], names: Callable[[], Iterable[str]] | None = None
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from pvc_cli.output import Shown, emit, note
+from pvc_cli.output import Shown, emit, note, warn
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import PluginOnNode, PluginTrouble, PluginView
@@ -47,8 +47,7 @@ def list_(session: Session, whole_cluster: bool) -> None:
     for problem in document["problems"]:
         note(f"refused: {problem}")
     for view in plugins:
-        for warning in _warnings(view):
-            note(f"warning: {warning}")
+        warn(_warnings(view))
 
 
 @plugin.command()
@@ -62,8 +61,7 @@ def show(session: Session, name: str) -> None:
     """
     view: PluginView = session.api.get("plugin", name)
     emit(session.output, view, lambda: _shown(view), lambda: [view["name"]])
-    for warning in _warnings(view):
-        note(f"warning: {warning}")
+    warn(_warnings(view))
 
 
 def _warnings(view: PluginView) -> Iterator[str]:

@@ -126,6 +126,7 @@ class SettingsOutcome(TypedDict):
     version: int
     changed: bool
     reason: str
+    warnings: list[str]
 
 
 class ClusterStatus(TypedDict):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pvc_cli.client import Answer
 from pvc_cli.following import follow
-from pvc_cli.output import emit, note
+from pvc_cli.output import emit, note, warn
 from pvc_cli.problems import EndedOtherwise
 from pvc_cli.session import Session
 from pvc_cli.views import VmView
@@ -51,6 +51,7 @@ def conclude(session: Session, answer: Answer, ending: Ending | None = None, wai
         lambda: f"{name_of(vm)} {whereabouts(vm)}: {outcome['reason']}",
         lambda: [name_of(vm)],
     )
+    warn(outcome.get("warnings", ()))
     if outcome["watch"]:
         note(f"it goes on, see `{shown_by(vm)}`")
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import msgspec
 import pytest
-from api_cluster import Cluster, eventually
+from api_cluster import Cluster, eventually, xml
 
 from pvc_api.cluster_views import status_of
 from pvc_api.drain_views import drain_view
@@ -221,6 +221,26 @@ def test_a_plugin_that_a_node_refused_or_leaves_out_is_shown_with_the_reason(
         assert (on_node["state"], on_node["error"]) == (state, error)
     sentence = "node hv1 leaves out the plugin acme after 3 failures in a row: ValueError: boom"
     assert sentence in api.get("/cluster").json()["problems"]
+
+
+def test_a_selector_that_a_coordinator_lacks_is_accepted_with_a_warning(api: httpx.Client, cluster: Cluster) -> None:
+    for node, selectors in (("hv1", ("mem", "load")), ("hv2", ("mem",))):
+        entry = cluster.store.get(layout.member(node))
+        assert entry is not None
+        member = msgspec.json.decode(entry.data)
+        cluster.put(layout.member(node), msgspec.json.encode({**member, "drivers": {"selectors": selectors}}))
+    warning = "hv2 lacks the selector load; while it leads, the default selector would rank instead"
+
+    def set_by(body: dict[str, str]) -> list[str]:
+        warnings: list[str] = api.post("/cluster/settings", json=body).json()["warnings"]
+        return warnings
+
+    eventually(lambda: set_by({"default_selector": "load"}) == [warning])
+    assert set_by({"default_selector": "mem"}) == []
+    body = {"definition": xml("web1"), "metadata": {"node_selector": "load"}}
+    assert api.post("/vm", json=body).json()["warnings"] == [warning]
+    assert api.post("/vm/web1", json={"node_selector": "load"}).json()["warnings"] == [warning]
+    assert api.post("/vm/web1", json={"tags": ["front"]}).json()["warnings"] == []
 
 
 def test_a_plugin_is_shown_by_its_name_or_by_that_of_its_driver(api: httpx.Client) -> None:

@@ -145,7 +145,8 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
 
 def an_outcome(vm: dict[str, Any], watch: str = "", **fields: object) -> dict[str, Any]:
     """The answer to a command on a VM."""
-    return {"vm": vm, "changed": True, "reason": "as requested", "watch": watch, "decision": None, **fields}
+    answer = {"vm": vm, "changed": True, "reason": "as requested", "watch": watch, "decision": None, "warnings": []}
+    return {**answer, **fields}
 
 
 def a_node(name: str = "hv1", **fields: object) -> dict[str, Any]:

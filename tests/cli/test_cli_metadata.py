@@ -83,3 +83,18 @@ def test_what_cannot_be_a_value_is_refused_before_anything_is_sent(run: Cli, wor
     assert ran.status == 2
     assert named in ran.err
     assert api.asked == []
+
+
+def test_what_is_accepted_and_may_not_work_as_meant_is_said_beside_the_answer(run: Cli) -> None:
+    warning = "hv2 lacks the selector acme; while it leads, the default selector would rank instead"
+    settings = {"settings": {"default_selector": "acme"}, "version": 1, "changed": True, "reason": "settings changed"}
+    api = FakeApi(
+        {
+            "POST /vm/web1": an_outcome(a_vm(), warnings=[warning]),
+            "GET /cluster/settings": settings,
+            "POST /cluster/settings": {**settings, "warnings": [warning]},
+        }
+    )
+    for words in (["vm", "meta", "web1", "-s", "acme"], ["cluster", "settings", "default_selector=acme"]):
+        ran = run(*words, api=api)
+        assert (ran.status, ran.err) == (0, f"warning: {warning}\n")

@@ -65,4 +65,5 @@ class ClusterSettings:
             version=snapshot.settings_version,
             changed=outcome.changed,
             reason=outcome.reason,
+            warnings=outcome.warnings,
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
+    from pvc_core.events import Event, NodeChange, VmChange
     from pvc_core.fencing import FenceAgent, FenceAgentEntry, FenceRequest, FenceStatus, FenceVerdict
     from pvc_core.hookspecs import hookimpl
     from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
@@ -103,6 +104,9 @@ __all__ = [
     "NetworkState",
     "PluginOptions",
     "VmProposal",
+    "VmChange",
+    "NodeChange",
+    "Event",
     "DomainDefinition",
     "VmRecord",
     "VmMetadata",
@@ -120,6 +124,9 @@ _HOMES = {
     "DomainDefinition": "domain_xml",
     "PvcError": "errors",
     "PluginError": "errors",
+    "Event": "events",
+    "NodeChange": "events",
+    "VmChange": "events",
     "FenceAgent": "fencing",
     "FenceAgentEntry": "fencing",
     "FenceRequest": "fencing",

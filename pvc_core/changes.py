@@ -16,7 +16,9 @@ import msgspec
 from pvc_core import layout
 from pvc_core.codec import Stored, encode
 from pvc_core.errors import BrokenRecord, PvcError
+from pvc_core.events import EventKind, Happening, kind_of, of_vm
 from pvc_core.model import Ledger, NodeRecord, Reservation, VmRecord
+from pvc_core.placement import Decision
 from pvc_core.ports import Check, Create, Delete, Op, Set
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import VmEvent, advance
@@ -30,7 +32,8 @@ class Change:
 
     No operations: everything is as wanted already; `seen` is what that was concluded from, so that a copy which lags
     behind does not answer "it is so already" to a command that is needed. `on_conflict`: keys whose conflict means a
-    definite error (a name that is taken) rather than "decide again".
+    definite error (a name that is taken) rather than "decide again". `happenings`: what its events say; a change that
+    has operations has at least one, which is written with them.
     """
 
     ops: tuple[Op, ...]
@@ -38,6 +41,7 @@ class Change:
     vm: VmRecord | None = None
     on_conflict: Mapping[str, PvcError] = field(default_factory=dict)
     seen: tuple[Check, ...] = ()
+    happenings: tuple[Happening, ...] = ()
 
 
 def already(stored: Stored[Any], reason: str, vm: VmRecord | None = None) -> Change:
@@ -143,23 +147,47 @@ def of_event(
     *,
     target: str = "",
     permanent: bool = False,
+    decision: Decision | None = None,
 ) -> Change:
-    """One event of one VM, ledgers included. Raises `Refused` when the VM's state does not allow it."""
+    """One event of one VM, ledgers included. Raises `Refused` when the VM's state does not allow it.
+
+    decision: how `target` was chosen.
+    """
     after = advance(stored.value, event, reason, now, target, permanent)
     if after == stored.value:
         return already(stored, f"{after.name} is {after.state} already", after)
-    return Change((write_vm(stored, after), *ledger_ops(stored.value, after, ledgers)), reason, after)
+    happening = of_vm(kind_of(event, after.state), stored.value, after, reason, decision)
+    ops = (write_vm(stored, after), *ledger_ops(stored.value, after, ledgers))
+    return Change(ops, reason, after, happenings=(happening,))
 
 
-def start_on(stored: Stored[VmRecord], node: str, reason: str, now: str, ledgers: LedgerOf) -> Change:
-    """Start a VM that is off, on `node`, which becomes responsible for it; its home stays."""
+def change_vm(stored: Stored[VmRecord], after: VmRecord, reason: str, kind: EventKind = EventKind.VM_CHANGED) -> Change:
+    """Another record for a VM whose reservations stay."""
+    return Change((write_vm(stored, after),), reason, after, happenings=(of_vm(kind, stored.value, after, reason),))
+
+
+def start_on(
+    stored: Stored[VmRecord], node: str, reason: str, now: str, ledgers: LedgerOf, decision: Decision | None = None
+) -> Change:
+    """Start a VM that is off, on `node`, which becomes responsible for it; its home stays.
+
+    decision: how the node was chosen.
+    """
     started = advance(stored.value, VmEvent.START, reason, now)
     after = msgspec.structs.replace(started, node=node)
-    return Change((write_vm(stored, after), *ledger_ops(stored.value, after, ledgers)), reason, after)
+    happening = of_vm(EventKind.VM_STARTING, stored.value, after, reason, decision)
+    ops = (write_vm(stored, after), *ledger_ops(stored.value, after, ledgers))
+    return Change(ops, reason, after, happenings=(happening,))
 
 
-def create_vm(record: VmRecord, xml: str, ledger: Stored[Ledger] | None, conflicts: Mapping[str, PvcError]) -> Change:
-    """A new VM: its record, definition, name and reservation at once."""
+def create_vm(
+    record: VmRecord,
+    xml: str,
+    ledger: Stored[Ledger] | None,
+    conflicts: Mapping[str, PvcError],
+    decision: Decision | None = None,
+) -> Change:
+    """A new VM: its record, definition, name and reservation at once. `decision`: how its node was chosen."""
     return Change(
         (
             Create(layout.vm_name(record.name), record.uuid.encode()),
@@ -170,6 +198,7 @@ def create_vm(record: VmRecord, xml: str, ledger: Stored[Ledger] | None, conflic
         record.reason,
         record,
         conflicts,
+        happenings=(of_vm(EventKind.VM_DEFINED, None, record, record.reason, decision),),
     )
 
 
@@ -187,6 +216,7 @@ def remove_vm(stored: Stored[VmRecord], ledgers: LedgerOf, definition_version: i
         ),
         f"{record.name} is undefined",
         record,
+        happenings=(of_vm(EventKind.VM_UNDEFINED, record, None, f"{record.name} is undefined"),),
     )
 
 

@@ -19,6 +19,7 @@ from pvc_core import layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
+from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -41,9 +42,11 @@ REFRESH_ATTEMPTS = 3
 class ClusterView:
     """A copy of nodes, ledgers, reports, members, VMs, rules and settings, kept up to date by watches. Thread-safe."""
 
-    def __init__(self, store: ClusterStore, clock: Clock) -> None:
+    def __init__(self, store: ClusterStore, clock: Clock, journal: Journal | None = None) -> None:
+        """`journal` writes the events of what is committed here; without one they have no author."""
         self._store = store
         self._clock = clock
+        self._journal = journal or Journal(clock)
         self._changed = threading.Condition()
         self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
         self._settings: Stored[Settings] | None = None
@@ -108,6 +111,11 @@ class ClusterView:
             self._changed.wait_for(lambda: self._generation != seen, timeout_s)
             return self._generation
 
+    @property
+    def settings(self) -> Settings:
+        """The cluster's settings as last seen, also while the store is away."""
+        return self._settings.value if self._settings else Settings()
+
     # --------------------------------------------------------------------------------------- committing
 
     def commit(self, decide: Callable[[ClusterSnapshot], Change]) -> Change:
@@ -122,7 +130,7 @@ class ClusterView:
             if not ops:
                 return change
             try:
-                versions = self._store.transaction(ops)
+                self._write(ops, change)
             except Conflict as conflict:
                 if conflict.key in change.on_conflict:
                     raise change.on_conflict[conflict.key] from conflict
@@ -130,20 +138,25 @@ class ClusterView:
                     raise
                 self.refresh([op.key for op in ops])
                 continue
-            self._absorb_own(ops, versions)
             return change
         raise AssertionError("unreachable: the last attempt raises")
 
     def try_commit(self, change: Change) -> bool:
         """Write a change decided elsewhere; False when it was decided on old data, which is then read anew."""
         try:
-            versions = self._store.transaction(change.ops)
+            self._write(change.ops, change)
         except Conflict as conflict:
             log.info("decision_outdated", key=conflict.key, problem=conflict.problem)
             self.refresh([op.key for op in change.ops])
             return False
-        self._absorb_own(change.ops, versions)
         return True
+
+    def _write(self, ops: tuple[Op, ...], change: Change) -> None:
+        """One transaction with the events of what it changes."""
+        written = self._journal.written(change.happenings if change.ops else ())
+        versions = self._store.transaction((*ops, *(each.op for each in written)))
+        self._absorb_own(ops, versions[: len(ops)])
+        self._journal.tell(written)
 
     def refresh(self, keys: list[str]) -> None:
         """Read the keys anew from the store, past the watches; where something came in meanwhile, once more."""

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pvc_core.changes import Change
 from pvc_core.cluster_view import ClusterView
+from pvc_core.errors import PluginError
 from pvc_core.model import NodeRecord, VmRecord
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_calls import log_failure
@@ -32,14 +34,25 @@ class Outcome:
 
 
 class CommandBase:
-    """The parts that the commands share. Thread-safe, as the view and the store are."""
+    """The parts that the commands share. Thread-safe, as the view and the store are.
 
-    def __init__(self, view: ClusterView, store: ClusterStore, registry: Registry, clock: Clock) -> None:
+    on_plugin_failure: called with every failure of a plugin that a command asked; it must return at once.
+    """
+
+    def __init__(
+        self,
+        view: ClusterView,
+        store: ClusterStore,
+        registry: Registry,
+        clock: Clock,
+        on_plugin_failure: Callable[[PluginError], None] = log_failure,
+    ) -> None:
         self._view = view
         self._store = store
         self._registry = registry
         self._clock = clock
-        self._placer = Placer(registry, log_failure)
+        self._on_plugin_failure = on_plugin_failure
+        self._placer = Placer(registry, on_plugin_failure)
 
     def questions(self) -> Questions:
         """What can be asked of the cluster as it is now."""

@@ -15,11 +15,12 @@ from pvc_core.changes import Change
 from pvc_core.codec import encode
 from pvc_core.driver_presence import selector_warnings
 from pvc_core.errors import Refused
+from pvc_core.events import EventKind, Happening, of_node
 from pvc_core.leader import comes_back
 from pvc_core.leader_flush import refuse_flush
 from pvc_core.model import DrainReport, NodeMode, NodeRecord
 from pvc_core.ports import Check, Create, Set
-from pvc_core.settings_changes import changed_settings, checked_patch
+from pvc_core.settings_changes import changed_settings, checked_patch, what_changes
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_commands import Outcome, VmCommands
 from pvc_core.vm_states import OFF
@@ -71,7 +72,9 @@ class Commands(VmCommands):
         drain = msgspec.structs.replace(drain, started_at=now)
         record = msgspec.structs.replace(view.record.value, mode=mode, drain=drain, reason=reason, changed_at=now)
         changed[:] = [record]
-        return Change((changes.write_node(view.record, record),), reason)
+        kind = EventKind.NODE_FLUSHING if mode is NodeMode.FLUSHING else EventKind.NODE_UNFLUSHING
+        happening = of_node(kind, view.record.value, record, reason)
+        return Change((changes.write_node(view.record, record),), reason, happenings=(happening,))
 
     def _node_outcome(self, decide: Decide, changed: list[NodeRecord]) -> Outcome:
         change = self._view.commit(decide)
@@ -94,9 +97,11 @@ class Commands(VmCommands):
                 seen = (Check(layout.SETTINGS, snapshot.settings_version),) if snapshot.settings_version >= 0 else ()
                 return Change((), "the settings are the same", seen=seen)
             data = encode(wanted, snapshot.settings_data)
+            happening = Happening(EventKind.SETTINGS_CHANGED, what_changes(snapshot.settings, wanted))
             if snapshot.settings_version < 0:
-                return Change((Create(layout.SETTINGS, data),), "settings changed")
-            return Change((Set(layout.SETTINGS, data, snapshot.settings_version),), "settings changed")
+                return Change((Create(layout.SETTINGS, data),), "settings changed", happenings=(happening,))
+            op = Set(layout.SETTINGS, data, snapshot.settings_version)
+            return Change((op,), "settings changed", happenings=(happening,))
 
         change = self._view.commit(decide)
         return Outcome(change.reason, bool(change.ops), warnings=tuple(warnings))

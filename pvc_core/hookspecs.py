@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import pluggy
 
+from pvc_core.events import Event, NodeChange, VmChange
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_types import (
@@ -260,7 +261,7 @@ def pvc_validate_vm(  # type: ignore[empty-body]
 
     Called before a define, a new definition, a rename or changed metadata is written. The reasons of all plugins
     are put together; a single one refuses the command. A plugin that raises, or returns anything but strings, has
-    no say: the command goes on and the failure is reported.
+    no say: the command goes on and the failure is reported. `options` are the plugin's own.
 
         from pvc_core import hookimpl
 
@@ -269,4 +270,58 @@ def pvc_validate_vm(  # type: ignore[empty-body]
             if any(tag.startswith("owner=") for tag in proposal.metadata.tags):
                 return []
             return ["needs a tag owner=..."]
+    """
+
+
+@hookspec
+def pvc_vm_changed(change: VmChange, options: PluginOptions) -> None:
+    """Learn that a VM's record is another: `change.previous` and `change.vm` are the two, `change.reason` says why.
+
+    Called after the change is in the store, in the process that made it: an API worker, or the node daemon of the
+    leader or of the VM's node. Apart from it, on a thread of its own and at most once: a command or a decision never
+    waits for it, and what is not told when the process ends is not told later. All plugins are told, one after the
+    other; what they return is ignored. A plugin that raises or hangs costs only itself, and an event says so. When
+    plugins are slower than changes come, the oldest are dropped and the log says how many.
+
+        from pvc_core import hookimpl
+
+        @hookimpl
+        def pvc_vm_changed(change):
+            if change.previous is None or change.vm is None or change.previous.node == change.vm.node:
+                return
+            from acme_inventory import Inventory
+            Inventory().place(change.vm.name, change.vm.node)
+    """
+
+
+@hookspec
+def pvc_node_changed(change: NodeChange, options: PluginOptions) -> None:
+    """Learn that a node's record is another: its mode, the progress of a drain, or that its daemon came or left.
+
+    Called, combined and isolated as `pvc_vm_changed`.
+
+        from pvc_core import NodeMode, hookimpl
+
+        @hookimpl
+        def pvc_node_changed(change):
+            if change.node.mode is NodeMode.FLUSHED and change.previous.mode is not NodeMode.FLUSHED:
+                from acme_monitoring import silence
+                silence(change.node.name, change.reason)
+    """
+
+
+@hookspec
+def pvc_event(event: Event, options: PluginOptions) -> None:
+    """Learn of an event as it is kept, such as to pass it on to a chat or a log. docs/events.md lists the kinds.
+
+    Called, combined and isolated as `pvc_vm_changed`, after it. A plugin whose own failure becomes an event is told of
+    that too; it does not fail twice within a minute for it.
+
+        from pvc_core import hookimpl
+
+        @hookimpl
+        def pvc_event(event, options):
+            if event.kind in ("vm_failed", "vm_held", "vm_stayed", "plugin_failed"):
+                from acme_chat import post
+                post(f"{event.kind}: {event.vm or event.node or event.plugin}: {event.reason}")
     """

@@ -24,8 +24,9 @@ NAMES = "/names"
 VM_NAMES = "/names/vms"
 TOKENS = "/tokens"
 RULES = "/rules"
+EVENTS = "/events"
 
-DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES)
+DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS)
 
 
 def member(node: str) -> str:
@@ -71,6 +72,11 @@ def token(name: str) -> str:
 def rule(name: str) -> str:
     """The rule's record."""
     return f"{RULES}/{name}"
+
+
+def event(identity: str) -> str:
+    """An event, by its id."""
+    return f"{EVENTS}/{identity}"
 
 
 def name_in(key: str) -> str:

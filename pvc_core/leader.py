@@ -9,12 +9,14 @@ into the report and does not stop the others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from pvc_core import changes
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
+from pvc_core.events import EventKind, of_node, stayed
 from pvc_core.leader_actions import (
     CancelMove,
     FinishDrain,
@@ -30,10 +32,10 @@ from pvc_core.leader_actions import (
 from pvc_core.leader_flush import flush, left_to_drain
 from pvc_core.leader_ready import belongs_to, comes_back, unflush
 from pvc_core.leader_slots import Slots
-from pvc_core.model import NodeMode, VmRecord, VmState
+from pvc_core.model import NodeMode, NodeRecord, VmRecord, VmState
 from pvc_core.placement import Placer
 from pvc_core.plugin_types import PlacementRequest
-from pvc_core.ports import Check, Op, Set
+from pvc_core.ports import Check, Op
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF, VmEvent
 
@@ -83,8 +85,9 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     if not _still_makes_sense(action, node, record):
         raise Refused(record.name, f"it is {record.state} on {record.node}, and {node.name} is {node.mode}")
     if isinstance(action, LeaveVm):
-        stayed = {**drain_of(node).stayed, action.uuid: action.reason}
-        return Change((_noted(node, stayed=stayed),), action.reason)
+        after = _with_drain(node, stayed={**drain_of(node).stayed, action.uuid: action.reason})
+        happening = stayed(record, node.record.value, after, action.reason, action.decision)
+        return Change((changes.write_node(node.record, after),), action.reason, happenings=(happening,))
     if isinstance(action, MoveVm):
         _ask_again(action.uuid, action.target, snapshot, placer)
     if isinstance(action, StartVm):
@@ -93,10 +96,10 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     if isinstance(action, MoveVm | StartVm):
         attempts = dict(drain_of(node).attempts)
         attempts[action.uuid] = attempts.get(action.uuid, 0) + 1
-        ops = (*change.ops, _noted(node, attempts=attempts))
+        ops = (*change.ops, changes.write_node(node.record, _with_drain(node, attempts=attempts)))
         if isinstance(action, MoveVm) and action.target != node.name:
             ops = (*ops, changes.same_node(snapshot.nodes[action.target]))
-        return Change(ops, change.reason, change.vm)
+        return replace(change, ops=ops)
     return change
 
 
@@ -135,7 +138,10 @@ def _finish(action: FinishDrain, node: NodeView, snapshot: ClusterSnapshot, plac
         concerned = tuple(vm for vm in snapshot.vms.values() if belongs_to(vm.value, node.name))
     if not is_over:
         raise Refused(node.name, f"it is {node.mode}, and there is something left to do")
-    return Change((*ops, *(Check(vm.key, vm.version) for vm in concerned)), action.reason)
+    kind = EventKind.NODE_FLUSHED if action.mode is NodeMode.FLUSHED else EventKind.NODE_READY
+    happening = of_node(kind, node.record.value, record, action.reason)
+    checks = (Check(vm.key, vm.version) for vm in concerned)
+    return Change((*ops, *checks), action.reason, happenings=(happening,))
 
 
 def _ask_again(uuid: str, target: str, snapshot: ClusterSnapshot, placer: Placer) -> None:
@@ -144,9 +150,9 @@ def _ask_again(uuid: str, target: str, snapshot: ClusterSnapshot, placer: Placer
     placer.place(request, snapshot, only=target).raise_if_none()
 
 
-def _noted(node: NodeView, **fields: dict[str, str] | dict[str, int]) -> Set:
+def _with_drain(node: NodeView, **fields: dict[str, str] | dict[str, int]) -> NodeRecord:
     drain = msgspec.structs.replace(drain_of(node), **fields)
-    return changes.write_node(node.record, msgspec.structs.replace(node.record.value, drain=drain))
+    return msgspec.structs.replace(node.record.value, drain=drain)
 
 
 def _vm_change(action: MoveVm | StartVm | HoldVm | CancelMove, snapshot: ClusterSnapshot, now: str) -> Change:
@@ -154,9 +160,12 @@ def _vm_change(action: MoveVm | StartVm | HoldVm | CancelMove, snapshot: Cluster
     record = stored.value
     if isinstance(action, MoveVm):
         ledgers = changes.ledgers_of(snapshot, record.node, action.target)
-        return changes.of_event(stored, VmEvent.MIGRATE, action.reason, now, ledgers, target=action.target)
+        return changes.of_event(
+            stored, VmEvent.MIGRATE, action.reason, now, ledgers, target=action.target, decision=action.decision
+        )
     ledgers = changes.ledgers_of(snapshot, record.node, record.target, action.node)
     if isinstance(action, StartVm) and record.state in OFF:
         return changes.start_on(stored, action.node, action.reason, now, ledgers)
     event = VmEvent.HOLD if isinstance(action, HoldVm) else VmEvent.START
-    return changes.of_event(stored, event, action.reason, now, ledgers)
+    decision = action.decision if isinstance(action, HoldVm) else None
+    return changes.of_event(stored, event, action.reason, now, ledgers, decision=decision)

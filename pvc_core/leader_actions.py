@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pvc_core.model import DrainReport, NodeMode
+from pvc_core.placement import Decision
 from pvc_core.plugin_types import RecoveryPolicyEntry
 from pvc_core.snapshot import NodeView
 
@@ -27,6 +28,8 @@ class MoveVm:
     uuid: str
     target: str
     reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """How the target was chosen."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class HoldVm:
     node: str
     uuid: str
     reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """Why no node can take it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class LeaveVm:
     node: str
     uuid: str
     reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """Why no node can take it, if that is why."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def flush(
                 actions.append(_without_candidate(node.name, decision, snapshot, placer, policies))
         elif slots.take(node.name, decision.node):
             reason = f"flush of {node.name}; {decision.reason}"
-            actions.append(MoveVm(node.name, decision.uuid, decision.node, reason))
+            actions.append(MoveVm(node.name, decision.uuid, decision.node, reason, decision))
     if not (actions or left_to_drain(node, snapshot)):
         drain = drain_of(node)
         stayed = f", {len(drain.stayed)} VMs stayed" if drain.stayed else ""
@@ -157,5 +157,5 @@ def _without_candidate(
         except PluginError as failure:
             note = f" ({failure.sentence()})"
     if verdict == "stay":
-        return LeaveVm(node, record.uuid, f"recovery policy {name}; {decision.reason}")
-    return HoldVm(node, record.uuid, f"flush of {node}: held, {decision.reason}{note}")
+        return LeaveVm(node, record.uuid, f"recovery policy {name}; {decision.reason}", decision)
+    return HoldVm(node, record.uuid, f"flush of {node}: held, {decision.reason}{note}", decision)

@@ -94,7 +94,7 @@ def _start_at_home(record: VmRecord, node: str, snapshot: ClusterSnapshot, place
     decision = _place_at_home(record, node, snapshot, placer)
     unreadable = changes.unreadable_ledger(snapshot, record.node)
     if unreadable or not decision.node:
-        return LeaveVm(node, record.uuid, unreadable or decision.reason)
+        return LeaveVm(node, record.uuid, unreadable or decision.reason, decision)
     why = "it was held" if record.held else "autostart"
     return StartVm(node, record.uuid, f"{node} is ready: {why}")
 
@@ -105,7 +105,7 @@ def _migrate_home(
     decision = _place_at_home(record, node, snapshot, placer)
     unreadable = changes.unreadable_ledger(snapshot, record.node)
     if unreadable or not decision.node:
-        return LeaveVm(node, record.uuid, unreadable or decision.reason)
+        return LeaveVm(node, record.uuid, unreadable or decision.reason, decision)
     if not slots.take(record.node, node):
         return "wait"
-    return MoveVm(node, record.uuid, node, f"{node} is ready: it goes home from {record.node}")
+    return MoveVm(node, record.uuid, node, f"{node} is ready: it goes home from {record.node}", decision)

@@ -263,6 +263,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A recommendation for balance has at most so many migrations."""
     balance_cooldown_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 300
     """How long after a balance another one is not carried out, so that reports and guests come to rest in between."""
+    events_kept: Annotated[int, msgspec.Meta(ge=100, le=10_000)] = 2000
+    """How many events the cluster remembers; the oldest are forgotten first."""
     plugins: dict[str, dict[str, Any]] = {}
     """What was set of plugins' own settings, by plugin and name; `Registry.options` makes a plugin's options of it."""
 

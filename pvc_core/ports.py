@@ -273,3 +273,6 @@ class Clock(Protocol):
 
     def utc_iso(self) -> str:
         """Now, as 2026-01-31T12:00:00Z. Never compared between hosts."""
+
+    def utc_ms(self) -> int:
+        """Now, in milliseconds since 1970, to sort what people read. Nothing is decided by it."""

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pvc_core.errors import InvalidInput, PluginError, PvcError
 from pvc_core.fencing import FenceAgentEntry
+from pvc_core.hook_calls import HookImplementation, call_hook
 from pvc_core.model import Settings
 from pvc_core.networks import NetworkEntry
 from pvc_core.plugin_calls import DEFAULT_LIMITS, CallLimits, PluginCalls
@@ -205,21 +206,20 @@ class Registry:
         """Ask every plugin's `pvc_validate_vm`."""
         objections: list[Objection] = []
         failures: list[PluginError] = []
-        for implementation in self._manager.hook.pvc_validate_vm.get_hookimpls():
-            plugin = implementation.plugin_name
-            offered = {
-                "proposal": proposal,
-                "snapshot": copy_for_plugins(snapshot),
-                "options": self.options(plugin, snapshot.settings),
-            }
-            arguments = [offered[name] for name in implementation.argnames]
+        for implementation in self.implementations("pvc_validate_vm"):
+            offered = {"proposal": proposal, "snapshot": copy_for_plugins(snapshot)}
             try:
-                reasons = self.calls.ask(plugin, _reasons, implementation.function, arguments)
+                reasons = call_hook(self, implementation, offered, snapshot.settings, _reasons)
             except PluginError as failure:
                 failures.append(failure)
             else:
-                objections += [Objection(plugin, reason) for reason in reasons]
+                objections += [Objection(implementation.plugin, reason) for reason in reasons]
         return Validation(tuple(objections), tuple(failures))
+
+    def implementations(self, hook: str) -> tuple[HookImplementation, ...]:
+        """Every plugin's function for a hook, in the order in which they are called."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return tuple(HookImplementation(each.plugin_name, each.function, each.argnames) for each in found)
 
 
 def _given(name: str, plugin: object) -> FoundPlugin:
@@ -250,9 +250,8 @@ def _for_url(what: str, entries: Mapping[str, OpenableT], url: str) -> OpenableT
     raise InvalidInput(what, "no driver is loaded for this URL's scheme", scheme or "(none)", known)
 
 
-def _reasons(function: Callable[..., object], arguments: Sequence[object]) -> list[str]:
+def _reasons(answer: object) -> list[str]:
     """A validator's answer as a list of sentences."""
-    answer = function(*arguments)
     if answer is None:
         return []
     if not isinstance(answer, Sequence) or isinstance(answer, str) or not all(isinstance(r, str) for r in answer):

@@ -59,6 +59,22 @@ def changed_settings(settings: Settings, patch: Mapping[str, Any], registry: Reg
     return wanted
 
 
+def what_changes(before: Settings, after: Settings) -> str:
+    """Which settings become what, as a sentence; of a plugin's own only whose they are, since they may be secret."""
+    parts = [
+        f"{name}: {getattr(before, name)} -> {getattr(after, name)}"
+        for name in SETTING_NAMES
+        if getattr(before, name) != getattr(after, name)
+    ]
+    plugins = {*before.plugins, *after.plugins}
+    parts += [
+        f"those of plugin {plugin}"
+        for plugin in sorted(plugins)
+        if before.plugins.get(plugin) != after.plugins.get(plugin)
+    ]
+    return f"settings changed: {', '.join(parts)}"
+
+
 def all_settings(settings: Settings, registry: Registry) -> dict[str, Any]:
     """Every setting by name as JSON has it, those of plugins under "plugins", defaults included."""
     values = {name: getattr(settings, name) for name in SETTING_NAMES}

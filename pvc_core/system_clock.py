@@ -17,3 +17,7 @@ class SystemClock:
     def utc_iso(self) -> str:
         """Now, as 2026-01-31T12:00:00Z."""
         return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def utc_ms(self) -> int:
+        """Now, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000

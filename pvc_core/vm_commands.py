@@ -14,6 +14,7 @@ from pvc_core.changes import Change
 from pvc_core.codec import Stored
 from pvc_core.command_base import Outcome
 from pvc_core.errors import BrokenRecord, Refused
+from pvc_core.events import EventKind
 from pvc_core.model import VmRecord, VmState
 from pvc_core.placement import Decision
 from pvc_core.plugin_types import PlacementRequest
@@ -49,7 +50,7 @@ class VmCommands(VmDefinitions):
             chosen[:] = [decision]
             reason = f"start requested; {decision.reason}"
             ledgers = changes.ledgers_of(snapshot, record.node, decision.node)
-            change = changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers)
+            change = changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers, decision)
             return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
@@ -85,7 +86,7 @@ class VmCommands(VmDefinitions):
             if not force or change.vm is None or change.vm.state in OFF or change.vm.forced:
                 return change
             after = msgspec.structs.replace(change.vm, forced=True, transition=stored.value.transition + 1)
-            return Change((changes.write_vm(stored, after),), change.reason, after)
+            return changes.change_vm(stored, after, change.reason, EventKind.VM_SHUTTING_DOWN)
 
         return self._outcome(self._view.commit(decide))
 
@@ -115,7 +116,7 @@ class VmCommands(VmDefinitions):
                 return changes.already(stored, f"is on {target} already", record)
             if is_there:
                 after = msgspec.structs.replace(record, home=target)
-                return Change((changes.write_vm(stored, after),), f"{target}, where it is, is its home now", after)
+                return changes.change_vm(stored, after, f"{target}, where it is, is its home now")
             relocates = permanent and record.state in OFF
             event = VmEvent.RELOCATE if relocates else VmEvent.MIGRATE
             self._refuse(stored.value, event)
@@ -136,6 +137,7 @@ class VmCommands(VmDefinitions):
                 changes.ledgers_of(snapshot, record.node, decision.node),
                 target=decision.node,
                 permanent=permanent,
+                decision=decision,
             )
             return changes.on_same_node(change, snapshot, decision.node)
 

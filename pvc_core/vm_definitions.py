@@ -20,6 +20,7 @@ from pvc_core.command_base import CommandBase, Outcome
 from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
 from pvc_core.driver_presence import metadata_warnings
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
+from pvc_core.events import EventKind, of_vm
 from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision
@@ -66,7 +67,7 @@ class VmDefinitions(CommandBase):
             placed = msgspec.structs.replace(
                 record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
             )
-            change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken)
+            change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken, decision)
             return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
@@ -108,15 +109,18 @@ class VmDefinitions(CommandBase):
             if text == old.data and after == before:
                 return changes.already(stored, "the definition is the same", before)
             self._refuse_growth(before, after, snapshot)
+            note = "" if before.state in OFF else "; it takes effect at the next start"
+            reason = f"the definition is replaced{note}"
             return Change(
                 (
                     Set(old.key, text, old.version),
                     changes.write_vm(stored, after),
                     *changes.ledger_ops(before, after, changes.ledgers_of(snapshot, before.node)),
                 ),
-                "the definition is replaced" + ("" if before.state in OFF else "; it takes effect at the next start"),
+                reason,
                 after,
                 _overtaken(before.name, old),
+                happenings=(of_vm(EventKind.VM_CHANGED, before, after, reason),),
             )
 
         return self._outcome(self._view.commit(decide))
@@ -173,6 +177,7 @@ class VmDefinitions(CommandBase):
                 reason,
                 after,
                 {new_key: AlreadyExists("VM", new_name), **_overtaken(before.name, name_entry, definition)},
+                happenings=(of_vm(EventKind.VM_RENAMED, before, after, reason),),
             )
 
         return self._outcome(self._view.commit(decide))
@@ -194,7 +199,7 @@ class VmDefinitions(CommandBase):
             limit = metadata.node_limit
             violated = bool(limit) and before.node not in limit
             note = f"; {before.node}, where it is now, is outside its limit until it is moved" if violated else ""
-            return Change((changes.write_vm(stored, after),), f"metadata changed{note}", after)
+            return changes.change_vm(stored, after, f"metadata changed{note}")
 
         return self._outcome(self._view.commit(decide), warnings=tuple(warnings))
 
@@ -208,7 +213,7 @@ class VmDefinitions(CommandBase):
         """Every plugin may object to a VM as it would be."""
         validation = self._registry.validate_vm(VmProposal(domain, metadata, previous), snapshot)
         for failure in validation.failures:
-            log.warning("validator_failed", plugin=failure.plugin, problem=failure.problem)
+            self._on_plugin_failure(failure)
         if validation.objections:
             raise InvalidInput("VM", validation.sentence)
 

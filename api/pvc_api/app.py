@@ -12,6 +12,7 @@ from pvc_api.media import json_handlers
 from pvc_api.middleware import Authentication, RequestLog
 from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterSettings
+from pvc_api.resources.events import EventCollection
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
 from pvc_api.resources.plans import ClusterCapacity, ClusterPlacement, ClusterSnapshotFile, NodePlan, VmPlan
 from pvc_api.resources.plugins import Plugin, PluginCollection
@@ -61,6 +62,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/snapshot": ClusterSnapshotFile(services),
         "/cluster/capacity": ClusterCapacity(services),
         "/cluster/placement": ClusterPlacement(services),
+        "/events": EventCollection(services),
         "/plugin": PluginCollection(services),
         "/plugin/{name}": Plugin(services),
         "/token": TokenCollection(services),

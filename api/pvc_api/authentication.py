@@ -7,6 +7,7 @@ A request carries a bearer token, or it comes from a process on a cluster node t
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,9 +30,30 @@ class Identity:
     name: str
     role: Role
 
+    @property
+    def author(self) -> str:
+        """As whom events name it."""
+        return self.name if not self.name or self.name.startswith(LOCAL_PREFIX) else f"api:{self.name}"
+
+
+LOCAL_PREFIX = "local:"
+"""Before the name of a user of this machine; no token's name has a colon."""
 
 NOBODY = Identity("", "viewer")
 """Of requests that need no token, and of those whose token is refused."""
+
+
+_ACTING: ContextVar[Identity] = ContextVar("acting", default=NOBODY)
+
+
+def acting() -> Identity:
+    """Whose request this thread serves."""
+    return _ACTING.get()
+
+
+def act_as(identity: Identity) -> None:
+    """This thread serves a request of this identity, until the next call."""
+    _ACTING.set(identity)
 
 
 class Authenticator(Protocol):
@@ -69,7 +91,7 @@ class LocalAuthority:
     """Everything is allowed: whoever runs this process can write to the store without asking an API."""
 
     def __init__(self, user: str) -> None:
-        self._identity = Identity(f"local:{user}", "admin")
+        self._identity = Identity(f"{LOCAL_PREFIX}{user}", "admin")
 
     def authenticate(self, authorization: str | None) -> Identity:
         return self._identity

@@ -17,6 +17,7 @@ from pvc_api.authentication import Role
 from pvc_api.decoding import Body, Query
 from pvc_api.views import SettingValue, ShownVmState
 from pvc_api.waiting import SinceVersion, WaitSeconds
+from pvc_core.events import EventKind
 from pvc_core.metadata import LIST_FIELDS
 from pvc_core.model import Name, Settings, VmMetadata
 
@@ -141,6 +142,22 @@ class NewVmQuery(Query, frozen=True):
     node_limit: Annotated[str, msgspec.Meta(description="Nodes it may run on, separated by commas; empty = any")] = ""
     node_selector: Annotated[str, msgspec.Meta(description="Its selector; empty = the cluster's default")] = ""
     tags: Annotated[str, msgspec.Meta(description="Its tags, separated by commas")] = ""
+
+
+EventLimit = Annotated[
+    int, msgspec.Meta(ge=0, le=10_000, description="At most this many, the last ones; 100 in a list, 0 before a stream")
+]
+
+
+class EventQuery(Query, frozen=True):
+    """Which events, and how many of them."""
+
+    vm: Annotated[str, msgspec.Meta(description="Only those of this VM, by name or UUID")] = ""
+    node: Annotated[str, msgspec.Meta(description="Only those where this node was, or was the target")] = ""
+    kind: Annotated[EventKind | None, msgspec.Meta(description="Only those of this kind")] = None
+    since: Annotated[str, msgspec.Meta(description="Only those after the event with this id")] = ""
+    limit: EventLimit | None = None
+    follow: Annotated[bool, msgspec.Meta(description="Go on with new ones, as a server-sent stream")] = False
 
 
 class WaitQuery(Query, frozen=True):

@@ -27,7 +27,7 @@ from pvc_api.version import pvc_version
 from pvc_api.views import Answer
 
 F = TypeVar("F", bound=Callable[..., None])
-Tag = Literal["VMs", "Nodes", "Cluster", "Plugins", "Tokens", "Service"]
+Tag = Literal["VMs", "Nodes", "Cluster", "Events", "Plugins", "Tokens", "Service"]
 
 SPEC_PATH = "/api/v1/openapi.json"
 ALWAYS = (400, 401, 403, 422, 500, 503)
@@ -51,6 +51,10 @@ class _Backend(FalconPlugin):
     def register_route(self, app: Any) -> None:
         """Nothing: `resources.service` serves the document."""
 
+    def validate_response(self, resp: Any, *arguments: Any) -> Exception | None:
+        """A stream is no document, and has not been made yet."""
+        return None if resp.stream is not None else super().validate_response(resp, *arguments)
+
     def parse_path(self, route: Any, path_parameter_descriptions: Any) -> tuple[str, list[Any]]:
         """The path as clients see it; SpecTree escapes it as if it were to become a regular expression."""
         path, parameters = super().parse_path(route, path_parameter_descriptions)  # type: ignore[no-untyped-call]
@@ -67,8 +71,11 @@ class Media:
 class _Answers(Response):  # type: ignore[misc, unused-ignore]
     """A method's responses, with the media types and headers they really have."""
 
-    def __init__(self, media: dict[int, Media], headers: dict[str, str], **models: Any) -> None:
+    def __init__(
+        self, media: dict[int, Media], headers: dict[str, str], stream: Media | None = None, **models: Any
+    ) -> None:
         super().__init__(**models)
+        self._stream = stream
         self._media = media
         self._headers = headers
 
@@ -79,6 +86,8 @@ class _Answers(Response):  # type: ignore[misc, unused-ignore]
             code = int(status)
             if code in self._media:
                 response["content"] = {self._media[code].content_type: {"schema": {"type": "string"}}}
+            elif code == HTTPStatus.OK and self._stream is not None:
+                response["content"][self._stream.content_type] = {"schema": {"type": "string"}}
             elif self.find_model(code) is Problem:
                 response["content"] = {PROBLEM_JSON: response["content"]["application/json"]}
             names = _ERROR_HEADERS.get(code, {}) if code >= 400 else self._headers
@@ -125,10 +134,12 @@ def documented(
     body: type[Body] | None = None,
     query: type[Query] = NoQuery,
     headers: dict[str, str] | None = None,
+    or_stream: Media | None = None,
 ) -> Callable[[F], F]:
     """Declare a method of a resource. Its docstring is the documentation.
 
     access: the least role that may use it. answers: successful ones by status. problems: further than `ALWAYS`.
+    or_stream: what a reader gets instead of the answer 200 who asks for a stream.
     The converted body and query string stand in `req.context.json` and `req.context.query`.
     """
     models: dict[str, Any] = {}
@@ -143,7 +154,7 @@ def documented(
     validate = spec.validate(
         json=body,
         query=query,
-        resp=_Answers(media, headers or {}, **models),
+        resp=_Answers(media, headers or {}, or_stream, **models),
         tags=[tag],
         security=[{}] if access == "public" else None,
         validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -11,7 +11,7 @@ import secrets
 
 import falcon
 
-from pvc_api.authentication import NOBODY, Authenticator, Identity, access_to, check_role
+from pvc_api.authentication import NOBODY, Authenticator, Identity, access_to, act_as, check_role
 from pvc_api.media import check_body_size
 from pvc_api.services import Log
 from pvc_core.ports import Clock
@@ -35,6 +35,7 @@ class RequestLog:
         req.context.log = self._log.bind(request_id=req.context.request_id)
         req.context.started_s = self._clock.monotonic_s()
         req.context.identity = NOBODY
+        act_as(NOBODY)
         req.context.problem_code = ""
         req.context.outcome = ""
         resp.set_header("X-Request-Id", req.context.request_id)
@@ -75,4 +76,5 @@ class Authentication:
         if needed == "public":
             return
         req.context.identity = self._authenticator.authenticate(req.auth)
+        act_as(req.context.identity)
         check_role(req.context.identity, needed)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
+from pvc_api.event_stream import TooManyStreams
 from pvc_core.errors import MEANINGS, ErrorMeaning, PvcError, StoreUnavailable, Unauthenticated, meaning_of
 
 PROBLEM_JSON = "application/problem+json"
@@ -47,6 +48,7 @@ class PreconditionFailed(PvcError):
 
 OWN_MEANINGS: Mapping[type[PvcError], ErrorMeaning] = {
     PreconditionFailed: ErrorMeaning("precondition_failed", 412, 5),
+    TooManyStreams: ErrorMeaning("too_many_streams", 503, 7),
 }
 """Errors that only HTTP knows."""
 
@@ -80,7 +82,7 @@ def answer_pvc_error(
 ) -> None:
     """One of our own: its fields are the problem's."""
     meaning = OWN_MEANINGS.get(type(error)) or meaning_of(error)
-    if isinstance(error, StoreUnavailable):
+    if isinstance(error, StoreUnavailable | TooManyStreams):
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
     if isinstance(error, Unauthenticated):
         resp.set_header("WWW-Authenticate", 'Bearer realm="pvc"')

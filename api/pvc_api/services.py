@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from pvc_api.authentication import Authenticator
+from pvc_api.event_stream import EventTail
 from pvc_api.tokens import TokenBook
 from pvc_api.waiting import Waiter
 from pvc_core.cluster_view import ClusterView
@@ -29,6 +30,7 @@ class Services:
     authenticator: Authenticator
     tokens: TokenBook
     waiter: Waiter
+    event_tail: EventTail
     clock: Clock
     log: Log
     audit_log: Log

@@ -19,8 +19,10 @@ from pvc_api.authentication import Identity, Role
 from pvc_core import layout
 from pvc_core.codec import decode, encode
 from pvc_core.errors import AlreadyExists, BrokenRecord, Conflict, NotFound, StoreUnavailable
+from pvc_core.events import EventKind, Happening
+from pvc_core.journal import Journal
 from pvc_core.model import TokenRecord
-from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Subscription
+from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, Subscription
 
 PREFIX = "pvc_"
 RANDOM_BYTES = 32
@@ -36,9 +38,11 @@ def _hash(secret: str) -> str:
 class TokenBook:
     """The cluster's tokens. Thread-safe."""
 
-    def __init__(self, store: ClusterStore, clock: Clock) -> None:
+    def __init__(self, store: ClusterStore, clock: Clock, journal: Journal | None = None) -> None:
+        """`journal` writes the events; without one they have no author."""
         self._store = store
         self._clock = clock
+        self._journal = journal or Journal(clock)
         self._records: dict[str, TokenRecord] = {}
         self._subscription: Subscription | None = None
 
@@ -98,7 +102,7 @@ class TokenBook:
         record = TokenRecord(name=name, role=role, sha256=_hash(secret), created_at=now, expires_at=expires_at)
         key, data = layout.token(name), encode(record)
         try:
-            self._store.transaction([Create(key, data)])
+            self._change(Create(key, data), EventKind.TOKEN_CREATED, f"token {name} with role {role}")
         except Conflict as conflict:
             raise AlreadyExists("token", name) from conflict
         self._absorb({key: Entry(key, data, 0)})
@@ -110,8 +114,13 @@ class TokenBook:
         entry = self._store.get(key)
         if entry is None:
             raise NotFound("token", name, self._store.children(layout.TOKENS))
-        self._store.transaction([Delete(key, entry.version)])
+        self._change(Delete(key, entry.version), EventKind.TOKEN_REMOVED, f"token {name} is refused from now on")
         self._absorb({key: None})
+
+    def _change(self, op: Op, kind: EventKind, reason: str) -> None:
+        written = self._journal.written((Happening(kind, reason),))
+        self._store.transaction([op, *(each.op for each in written)])
+        self._journal.tell(written)
 
     def _absorb(self, entries: Mapping[str, Entry | None]) -> None:
         for key, entry in entries.items():

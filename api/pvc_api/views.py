@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from pvc_api.authentication import Role
+from pvc_core.events import Event
 from pvc_core.model import MigrationMethod, NodeMode, PluginTrouble
 from pvc_core.placement import Decision
 
@@ -238,6 +239,13 @@ class SettingsOutcome(Answer, frozen=True, kw_only=True):
     changed: bool
     reason: str
     warnings: tuple[str, ...] = ()
+
+
+class EventList(Answer, frozen=True, kw_only=True):
+    """Events, newest last, and those whose records do not parse."""
+
+    events: tuple[Event, ...]
+    broken: tuple[BrokenRecordView, ...]
 
 
 class DriverView(Answer, frozen=True, kw_only=True):

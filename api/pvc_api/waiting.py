@@ -44,7 +44,7 @@ class Waiter:
         self._view = view
         self._clock = clock
         self._lock = threading.Lock()
-        self._free_slots = max(1, slots)
+        self.slots = self._free_slots = max(1, slots)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -58,25 +58,39 @@ class Waiter:
         """
         if done(self._view.snapshot()):
             return True
-        if timeout_s <= 0 or not self._take_slot():
+        if timeout_s <= 0 or not self.take_slot():
             return False
         try:
             return self._wait(done, self._clock.monotonic_s() + timeout_s)
         finally:
-            with self._lock:
-                self._free_slots += 1
+            self.give_back_slot()
 
     @property
     def free_slots(self) -> int:
         """How many more answers may be held now."""
         return self._free_slots
 
-    def _take_slot(self) -> bool:
+    @property
+    def is_stopping(self) -> bool:
+        """Nothing is to be waited for any more."""
+        return self._stopping.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass; not once everything is to stop."""
+        self._stopping.wait(seconds)
+
+    def take_slot(self) -> bool:
+        """Whether one more may hold its thread; who gets True gives it back."""
         with self._lock:
             if self._free_slots == 0:
                 return False
             self._free_slots -= 1
             return True
+
+    def give_back_slot(self) -> None:
+        """One less holds its thread."""
+        with self._lock:
+            self._free_slots += 1
 
     def _wait(self, done: Predicate, deadline_s: float) -> bool:
         while not self._stopping.is_set():

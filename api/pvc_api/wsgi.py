@@ -21,15 +21,19 @@ from typing import cast
 import structlog
 
 from pvc_api.app import App, create_app
-from pvc_api.authentication import Authenticator, BearerAuthenticator, LocalAuthority
+from pvc_api.authentication import Authenticator, BearerAuthenticator, LocalAuthority, acting
 from pvc_api.conditional import ConditionalView
 from pvc_api.connection import Connection
+from pvc_api.event_stream import EventTail
 from pvc_api.services import Log, Services
 from pvc_api.tokens import TokenBook
 from pvc_api.waiting import Waiter
 from pvc_core.commands import Commands
 from pvc_core.configuration import Configuration, load_configuration
+from pvc_core.event_log import EventLog
+from pvc_core.journal import Journal, Notes
 from pvc_core.logging_setup import set_up_logging
+from pvc_core.notifications import Notifier
 from pvc_core.ports import ClusterStore
 from pvc_core.registry import Registry
 from pvc_core.system_clock import SystemClock
@@ -37,6 +41,7 @@ from pvc_core.system_clock import SystemClock
 STARTUP_PATIENCE_S = 3.0
 """How long a worker waits for the store before it begins to answer 503."""
 LOCAL_WAITING_SLOTS = 64
+CLOSING_PATIENCE_S = 0.5
 SYSLOG = Path("/dev/log")
 
 
@@ -47,14 +52,18 @@ class Serving:
     app: App
     services: Services
     connection: Connection
+    notifier: Notifier
+    notes: Notes
 
     def stop_waiting(self) -> None:
         """Answer all requests that wait for something. Safe in a signal handler."""
         self.services.waiter.stop()
 
     def close(self) -> None:
-        """End the session with the store."""
+        """Tell what is to be told still, and end the session with the store."""
         self.stop_waiting()
+        self.notifier.close(CLOSING_PATIENCE_S)
+        self.notes.close(CLOSING_PATIENCE_S)
         self.connection.close()
 
 
@@ -76,9 +85,8 @@ def serve(configuration: Configuration) -> Serving:
     for problem in registry.problems:
         log.error("plugin_problem", problem=problem)
     store = registry.open_store(configuration.cluster.store)
-    tokens = TokenBook(store, SystemClock())
     slots = configuration.api.threads - 2
-    serving = _compose(registry, store, tokens, BearerAuthenticator(tokens), slots, log, log)
+    serving = _compose(registry, store, BearerAuthenticator, slots, log, log)
     serving.connection.open_when_possible(STARTUP_PATIENCE_S)
     return serving
 
@@ -94,12 +102,13 @@ def create_local_application(config_path: str | None) -> tuple[App, Callable[[],
         set_up_logging("console", "error")
     registry = Registry.load(configuration.plugins.blocked, configuration.plugin)
     store = registry.open_store(configuration.cluster.store)
-    tokens = TokenBook(store, SystemClock())
     log: Log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
     )
     authority = LocalAuthority(_user())
-    serving = _compose(registry, store, tokens, authority, LOCAL_WAITING_SLOTS, log, _syslog(), mirror_tokens=False)
+    serving = _compose(
+        registry, store, lambda _tokens: authority, LOCAL_WAITING_SLOTS, log, _syslog(), mirror_tokens=False
+    )
     try:
         serving.connection.open()
     except BaseException:
@@ -111,8 +120,7 @@ def create_local_application(config_path: str | None) -> tuple[App, Callable[[],
 def _compose(
     registry: Registry,
     store: ClusterStore,
-    tokens: TokenBook,
-    authenticator: Authenticator,
+    authenticator_of: Callable[[TokenBook], Authenticator],
     waiting_slots: int,
     log: Log,
     audit_log: Log,
@@ -120,21 +128,27 @@ def _compose(
     mirror_tokens: bool = True,
 ) -> Serving:
     clock = SystemClock()
-    view = ConditionalView(store, clock)
+    notifier = Notifier(registry, lambda: view.settings)
+    journal = Journal(clock, lambda: acting().author, notifier)
+    notes = Notes(store, journal, clock)
+    view = ConditionalView(store, clock, journal)
+    tokens = TokenBook(store, clock, journal)
+    waiter = Waiter(view, clock, waiting_slots)
     services = Services(
-        commands=Commands(view, store, registry, clock),
+        commands=Commands(view, store, registry, clock, notes.plugin_failed),
         view=view,
         store=store,
         registry=registry,
-        authenticator=authenticator,
+        authenticator=authenticator_of(tokens),
         tokens=tokens,
-        waiter=Waiter(view, clock, waiting_slots),
+        waiter=waiter,
+        event_tail=EventTail(EventLog(store), view, waiter, clock),
         clock=clock,
         log=log,
         audit_log=audit_log,
     )
     connection = Connection(store, view, tokens if mirror_tokens else None, log)
-    return Serving(create_app(services), services, connection)
+    return Serving(create_app(services), services, connection, notifier, notes)
 
 
 def _user() -> str:

@@ -8,7 +8,7 @@ is asked for is never repeated after a failure: only the person knows whether a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -26,6 +26,9 @@ ANSWER_TIMEOUT_S = 30.0
 """For the API's own work; the time it was asked to hold the answer comes on top."""
 MAX_HOLD_S = 60
 """The longest the API holds one answer (`?wait=`)."""
+
+STREAM_SILENCE_S = 30
+"""How much longer than for an answer a stream may say nothing; the API sends a sign of life more often."""
 
 _TOKEN_HINT = (
     "an administrator makes one with `pvc token create NAME` on a cluster node; give it in PVC_API_TOKEN or with "
@@ -98,6 +101,30 @@ class Api:
         except httpx.HTTPError as error:
             raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
         return self._answer(response)
+
+    def follow(self, *path: str, parameters: Mapping[str, str]) -> Iterator[Any]:
+        """The documents of a server-sent stream as they come; ends when the API ends it. Errors as of `request`."""
+        import httpx
+
+        url = PREFIX + "".join(f"/{_quoted(part)}" for part in path)
+        try:
+            with self.http.stream(
+                "GET",
+                url,
+                params={**parameters, "follow": "true"},
+                headers={"Accept": "text/event-stream"},
+                timeout=self._timeout(STREAM_SILENCE_S),
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield _parsed(line.removeprefix("data:"), self.where)
+        except httpx.TimeoutException as error:
+            raise ApiUnreachable(self.where, "the stream is silent") from error
+        except httpx.HTTPError as error:
+            raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
 
     def _timeout(self, wait_s: float) -> httpx.Timeout:
         import httpx
@@ -176,6 +203,15 @@ def _quoted(part: str) -> str:
     if part in ("", ".", ".."):
         raise InvalidInput("name", "cannot be the name of anything", part or "''")
     return quote(part, safe="")
+
+
+def _parsed(text: str, where: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ApiUnreachable(where, "the stream is not JSON") from error
 
 
 def _json(response: httpx.Response, where: str) -> Any:

@@ -71,6 +71,18 @@ def emit(
         show(people())
 
 
+def emit_one(output: Output, document: object, name: str) -> None:
+    """Print one of many documents that come one by one: JSON on a line of its own, YAML as a document of its own."""
+    if output is Output.JSON:
+        click.echo(json.dumps(document, ensure_ascii=False))
+    elif output is Output.YAML:
+        import yaml
+
+        click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, explicit_start=True), nl=False)
+    else:
+        click.echo(name)
+
+
 def show(shown: Shown) -> None:
     """Lines and tables on stdout."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -145,6 +145,20 @@ class ClusterStatus(TypedDict):
     problems: list[str]
 
 
+class EventView(TypedDict):
+    """One thing that happened."""
+
+    id: str
+    at: str
+    kind: str
+    vm: str
+    node: str
+    target: str
+    reason: str
+    plugin: str
+    by: str
+
+
 class DriverView(TypedDict):
     """What a plugin registers."""
 

@@ -27,6 +27,7 @@ from pvc_core.agent import (
 )
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
+from pvc_core.journal import Journal
 from pvc_core.model import Ledger, VmRecord, VmState
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
 from pvc_core.vm_states import VmEvent
@@ -49,8 +50,10 @@ class AgentActions:
         clock: Clock,
         records: OwnRecords,
         on_progress: Callable[[str, int], None],
+        journal: Journal,
     ) -> None:
         self._node = node
+        self._journal = journal
         self._store = store
         self._hypervisor = hypervisor
         self._clock = clock
@@ -93,8 +96,9 @@ class AgentActions:
             except Refused as refused:
                 log.info("event_outdated", vm=record.name, vm_event=action.event, reason=refused.reason)
                 return
+            events = self._journal.written(change.happenings)
             try:
-                versions = self._store.transaction(change.ops)
+                versions = self._store.transaction((*change.ops, *(event.op for event in events)))
             except Conflict as conflict:
                 log.debug("event_conflict", vm=record.name, key=conflict.key)
                 fresh = self._fresh(stored.value.uuid)
@@ -102,7 +106,8 @@ class AgentActions:
                     return
                 stored, ledgers = fresh, self._read_ledgers(fresh.value)
                 continue
-            self._recorded(action, change, versions, learn)
+            self._recorded(action, change, versions[: len(change.ops)], learn)
+            self._journal.tell(events)
             return
         log.warning("event_not_recorded", vm=stored.value.name, vm_event=action.event)
 

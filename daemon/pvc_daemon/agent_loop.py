@@ -17,6 +17,7 @@ from pvc_core import agent, layout
 from pvc_core.agent import NO_MEMORY, Action, AgentSnapshot, CancelMigration, Start, VmMemory
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, HypervisorError, PvcError, StoreUnavailable
+from pvc_core.journal import Journal
 from pvc_core.model import VmRecord
 from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, DomainEventKind, Hypervisor
 from pvc_daemon.agent_actions import AgentActions
@@ -41,6 +42,7 @@ class AgentLoop:
         clock: Clock,
         may_act: Callable[[], bool],
         on_progress: Callable[[str, int], None],
+        journal: Journal,
     ) -> None:
         self._node = node
         self._store = store
@@ -48,7 +50,7 @@ class AgentLoop:
         self._clock = clock
         self._may_act = may_act
         self.records = OwnRecords(store, node, self.wake)
-        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress)
+        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal)
         self._lock = threading.Lock()
         self._busy: dict[str, Action] = {}
         self._memory: dict[str, VmMemory] = {}

@@ -14,11 +14,14 @@ from pvc_core import leader
 from pvc_core.changes import guarded
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
+from pvc_core.event_log import EventLog
+from pvc_core.events import EventKind, Happening
+from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
-from pvc_core.plugin_calls import log_failure
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
+from pvc_daemon.housekeeping import Housekeeping
 
 log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 2.0
@@ -28,13 +31,25 @@ RETRY_S = 0.1
 class LeaderLoop:
     """Leads for one epoch, on a thread of its own."""
 
-    def __init__(self, node: str, epoch: int, store: ClusterStore, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self,
+        node: str,
+        epoch: int,
+        store: ClusterStore,
+        registry: Registry,
+        clock: Clock,
+        on_written: Listener | None = None,
+    ) -> None:
+        """`on_written`: told of every event that this leader has written."""
         self._node = node
         self._epoch = epoch
         self._clock = clock
         self._registry = registry
         self._store = store
-        self._placer = Placer(registry, log_failure)
+        self._journal = Journal(clock, lambda: f"leader:{node}", on_written)
+        self._notes = Notes(store, self._journal, clock)
+        self._placer = Placer(registry, self._notes.plugin_failed)
+        self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
 
@@ -49,8 +64,10 @@ class LeaderLoop:
     def _run(self) -> None:
         """Lead until told to stop: whatever goes wrong, while the epoch is ours nobody else does it."""
         log.info("leading", node=self._node, epoch=self._epoch)
+        reason = f"elected, epoch {self._epoch}"
+        self._notes.note(Happening(EventKind.LEADER_ELECTED, reason, node=self._node))
         while not self._stopping.is_set():
-            view = ClusterView(self._store, self._clock)
+            view = ClusterView(self._store, self._clock, self._journal)
             try:
                 view.start()
                 self._lead(view)
@@ -62,6 +79,7 @@ class LeaderLoop:
                 self._stopping.wait(LOOK_AGAIN_S)
             finally:
                 view.close()
+        self._notes.close()
         log.info("no_longer_leading", node=self._node, epoch=self._epoch)
 
     def _lead(self, view: ClusterView) -> None:
@@ -71,6 +89,7 @@ class LeaderLoop:
             for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
                 if self._stopping.is_set() or not self._carry_out(action, view):
                     break
+            self._housekeeping.trim_events(view.settings.events_kept)
 
     def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
         """Write one action; False when the cluster has changed under it, and all is to be decided again."""

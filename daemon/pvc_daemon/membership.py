@@ -18,12 +18,15 @@ import structlog
 from pvc_core import layout
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.errors import BrokenRecord, Conflict, Refused, StoreUnavailable
+from pvc_core.events import EventKind, Happening, of_node
+from pvc_core.journal import Journal
 from pvc_core.model import Member, NodeRecord
 from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, SessionState, Set
 
 log = structlog.get_logger(__name__)
 ATTEMPTS = 20
-_OpsFor = Callable[[Entry | None, Entry | None], list[Op]]
+_Steps = tuple[list[Op], list[Happening]]
+_StepsFor = Callable[[Entry | None, Entry | None], _Steps]
 
 
 def host_identity() -> str:
@@ -35,8 +38,9 @@ def host_identity() -> str:
 class Membership:
     """Keeps the node registered in the current session, and registers again in each new one."""
 
-    def __init__(self, store: ClusterStore, clock: Clock, node: NodeRecord, member: Member) -> None:
+    def __init__(self, store: ClusterStore, clock: Clock, node: NodeRecord, member: Member, journal: Journal) -> None:
         self._store = store
+        self._journal = journal
         self._clock = clock
         self._node = node
         self._member = member
@@ -65,44 +69,55 @@ class Membership:
             self._change(self._leaving)
         log.info("node_left", node=self._node.name)
 
-    def _change(self, ops_for: _OpsFor) -> None:
+    def _change(self, steps_for: _StepsFor) -> None:
         node_key, member_key = layout.node(self._node.name), layout.member(self._node.name)
         for _ in range(ATTEMPTS):
             entries = self._store.get_many([node_key, member_key])
+            ops, happenings = steps_for(entries.get(node_key), entries.get(member_key))
+            events = self._journal.written(happenings)
             try:
-                self._store.transaction(ops_for(entries.get(node_key), entries.get(member_key)))
-                return
+                self._store.transaction((*ops, *(event.op for event in events)))
             except Conflict as conflict:
                 log.debug("registration_conflict", key=conflict.key, problem=conflict.problem)
+                continue
+            self._journal.tell(events)
+            return
         raise StoreUnavailable(f"{node_key} keeps changing")
 
-    def _joining(self, node: Entry | None, member: Entry | None, session: str) -> list[Op]:
+    def _joining(self, node: Entry | None, member: Entry | None, session: str) -> _Steps:
         ops: list[Op] = []
         if member is not None:
             self._refuse_foreign(member)
             ops.append(Delete(member.key, member.version))
         ours = msgspec.structs.replace(self._member, session=session, started_at=self._clock.utc_iso())
         ops.append(Create(layout.member(ours.node), encode(ours), ephemeral=True))
+        reason = f"its daemon {self._member.version} is there"
         if node is None:
             ops.append(Create(layout.node(self._node.name), encode(self._node)))
-        else:
-            ops.append(self._rewritten(node, left=False))
-        return ops
+            return ops, [of_node(EventKind.NODE_JOINED, None, self._node, f"{reason} for the first time")]
+        stored = self._node_record(node)
+        joined = self._configured(stored.value, left=False)
+        ops.append(Set(node.key, encode(joined, stored.data), node.version))
+        return ops, [of_node(EventKind.NODE_JOINED, stored.value, joined, f"{reason} again")]
 
-    def _leaving(self, node: Entry | None, member: Entry | None) -> list[Op]:
-        ops: list[Op] = [self._rewritten(node, left=True)] if node is not None else []
+    def _leaving(self, node: Entry | None, member: Entry | None) -> _Steps:
+        ops: list[Op] = []
+        happenings: list[Happening] = []
+        if node is not None:
+            stored = self._node_record(node)
+            left = self._configured(stored.value, left=True)
+            ops.append(Set(node.key, encode(left, stored.data), node.version))
+            happenings.append(of_node(EventKind.NODE_LEFT, stored.value, left, "its daemon stops; its guests run on"))
         if member is not None:
             ops.append(Delete(member.key, member.version))
-        return ops
+        return ops, happenings
 
-    def _rewritten(self, entry: Entry, *, left: bool) -> Set:
+    def _configured(self, record: NodeRecord, *, left: bool) -> NodeRecord:
         """The node's record with what this machine's configuration says of it; mode and drain stay."""
-        stored = self._node_record(entry)
         ours = self._node
-        record = msgspec.structs.replace(
-            stored.value, left=left, coordinator=ours.coordinator, labels=ours.labels, address=ours.address
+        return msgspec.structs.replace(
+            record, left=left, coordinator=ours.coordinator, labels=ours.labels, address=ours.address
         )
-        return Set(entry.key, encode(record, stored.data), entry.version)
 
     def _node_record(self, entry: Entry) -> Stored[NodeRecord]:
         try:

@@ -11,7 +11,9 @@ from pvc_core import layout
 from pvc_core.configuration import Configuration
 from pvc_core.election import Election
 from pvc_core.errors import PvcError, StoreUnavailable
+from pvc_core.journal import Journal
 from pvc_core.model import Member, NodeRecord
+from pvc_core.notifications import Notifier
 from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState
 from pvc_core.registry import Registry
 from pvc_daemon.agent_loop import AgentLoop
@@ -43,9 +45,12 @@ class NodeDaemon:
         self._registry = registry
         self._clock = clock
         self._progress: dict[str, int] = {}
-        self._membership = Membership(store, clock, _node_record(configuration), _member(name, version, registry))
+        self._notifier = Notifier(registry, lambda: self._agent.records.settings)
+        journal = Journal(clock, lambda: f"agent:{name}", self._notifier)
+        member = _member(name, version, registry)
+        self._membership = Membership(store, clock, _node_record(configuration), member, journal)
         may_act = self._membership.is_registered
-        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress)
+        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress, journal)
         self._reporter = Reporter(
             name,
             store,
@@ -93,6 +98,7 @@ class NodeDaemon:
             self._membership.leave()
         except StoreUnavailable as error:
             log.warning("left_without_store", node=self._name, problem=error.problem)
+        self._notifier.close()
         self._hypervisor.close()
         self._store.close()
         log.info("node_stopped", node=self._name)
@@ -148,7 +154,7 @@ class NodeDaemon:
                 self._leader.close()
                 self._leader = None
             if epoch is not None and not self._stopping.is_set():
-                self._leader = LeaderLoop(self._name, epoch, self._store, self._registry, self._clock)
+                self._leader = LeaderLoop(self._name, epoch, self._store, self._registry, self._clock, self._notifier)
                 self._leader.start()
 
 

@@ -24,8 +24,14 @@ class ManualClock:
 
     def utc_iso(self) -> str:
         """The wall clock, which moves along."""
-        passed = timedelta(seconds=self.monotonic_s() - self._started_s)
-        return (MIDNIGHT + passed).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def utc_ms(self) -> int:
+        """The same in milliseconds since 1970."""
+        return int(self._wall_clock().timestamp() * 1000)
+
+    def _wall_clock(self) -> datetime:
+        return MIDNIGHT + timedelta(seconds=self.monotonic_s() - self._started_s)
 
     def advance(self, seconds: float) -> float:
         """Let time pass; the monotonic time now. Raises `ValueError` for a step back: no monotonic clock does that."""

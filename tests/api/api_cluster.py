@@ -16,9 +16,10 @@ import msgspec
 import structlog
 
 from pvc_api.app import create_app
-from pvc_api.authentication import BearerAuthenticator, Role
+from pvc_api.authentication import BearerAuthenticator, Role, acting
 from pvc_api.conditional import ConditionalView
 from pvc_api.connection import Connection
+from pvc_api.event_stream import EventTail
 from pvc_api.services import Services
 from pvc_api.tokens import TokenBook
 from pvc_api.waiting import Waiter
@@ -27,7 +28,10 @@ from pvc_core.changes import Change
 from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import encode
 from pvc_core.commands import Commands
+from pvc_core.event_log import EventLog
+from pvc_core.journal import Journal, Notes
 from pvc_core.model import VmRecord
+from pvc_core.notifications import Notifier
 from pvc_core.ports import ClusterStore, Create, Set
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -61,6 +65,9 @@ class ManualClock:
     def utc_iso(self) -> str:
         return self.now
 
+    def utc_ms(self) -> int:
+        return self._machine.utc_ms()
+
 
 class ApiProcess:
     """One API process on a store: what a worker builds, with a log that the test can read."""
@@ -70,17 +77,21 @@ class ApiProcess:
         self.log = structlog.testing.LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.BoundLogger)
         self.store = CountingStore(store)
-        self.view = ConditionalView(self.store, self.clock)
-        self.tokens = TokenBook(self.store, self.clock)
+        self.notifier = Notifier(registry, lambda: self.view.settings)
+        self.journal = Journal(self.clock, lambda: acting().author, self.notifier)
+        self.notes = Notes(self.store, self.journal, self.clock)
+        self.view = ConditionalView(self.store, self.clock, self.journal)
+        self.tokens = TokenBook(self.store, self.clock, self.journal)
         self.waiter = Waiter(self.view, self.clock, slots=4)
         self.services = Services(
-            commands=Commands(self.view, self.store, registry, self.clock),
+            commands=Commands(self.view, self.store, registry, self.clock, self.notes.plugin_failed),
             view=self.view,
             store=self.store,
             registry=registry,
             authenticator=BearerAuthenticator(self.tokens),
             tokens=self.tokens,
             waiter=self.waiter,
+            event_tail=EventTail(EventLog(self.store), self.view, self.waiter, self.clock),
             clock=self.clock,
             log=log,
             audit_log=log,

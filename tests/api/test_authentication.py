@@ -29,6 +29,7 @@ METHODS_BY_ROLE = {
         ("GET", "/node/hv1/domain-state"),
         ("GET", "/cluster"),
         ("GET", "/cluster/settings"),
+        ("GET", "/events"),
         ("GET", "/plugin"),
         ("GET", "/plugin/selectors"),
         ("GET", "/openapi.json"),

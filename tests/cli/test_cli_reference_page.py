@@ -20,6 +20,7 @@ from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
 from pvc_cli.words import MOOD_OF_STATE
 from pvc_core.capacity import Capacity, NodeLoss, Stranded
+from pvc_core.events import Event
 from pvc_core.model import PluginTrouble
 from pvc_core.placement import Decision, Ranked, Rejection
 from pvc_core.plan_document import PlanDocument
@@ -108,6 +109,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.PluginOnNode, views.PluginOnNode),
         (cli_views.PluginTrouble, PluginTrouble),
         (cli_views.DriverView, views.DriverView),
+        (cli_views.EventView, Event),
         (cli_views.TokenView, views.TokenView),
         (cli_views.Decision, Decision),
         (cli_views.Ranked, Ranked),

@@ -11,10 +11,12 @@ from pages import ROOT, plain, rows
 
 from pvc_cli.exit_codes import EXIT_CODES
 from pvc_core.documented_fields import documented_fields
+from pvc_core.events import KEPT_RANKED, KEPT_REJECTIONS, MEANINGS, Event
 from pvc_core.model import NOT_SETTINGS, Settings, VmState
 from pvc_core.registry import Registry
 from pvc_core.settings_page import page, settings
 
+EVENTS = (ROOT / "docs/events.md").read_text()
 CONCEPTS = (ROOT / "docs/concepts.md").read_text()
 
 
@@ -55,6 +57,14 @@ def test_the_concepts_name_every_built_in_selector_and_policy() -> None:
 def test_the_concepts_name_every_state() -> None:
     table = CONCEPTS.partition("| state | the guest | goes on to |")[2].partition("\n\n")[0]
     assert [plain(line.split("|")[1].strip()) for line in table.splitlines()[2:]] == [state.value for state in VmState]
+
+
+def test_the_page_of_events_has_every_kind_with_its_meaning_and_every_field() -> None:
+    fields, kinds = EVENTS.split("## Kinds")
+    assert rows(kinds) == [[f"`{kind.value}`", meaning] for kind, meaning in MEANINGS.items()]
+    named = set(re.findall(r"`(\w+)`", "\n".join(row[0] for row in rows(fields))))
+    assert named == set(Event.__struct_fields__) - {"schema"}
+    assert f"an event keeps {KEPT_RANKED} and {KEPT_REJECTIONS}" in EVENTS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""events: what the cluster remembers of every change and decision: who made it, why, and how a place was chosen.
+
+An event is written in the transaction of the change that it tells of, so that neither is ever without the other. It
+never changes afterwards. How long events are kept is the setting `events_kept`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from pvc_core.layout import SCHEMA_VERSION
+from pvc_core.model import NodeRecord, VmRecord, VmState
+from pvc_core.placement import Decision, Rejection
+from pvc_core.vm_states import VmEvent
+
+KEPT_RANKED = 5
+"""Candidates of a decision that its event keeps, best first."""
+KEPT_REJECTIONS = 10
+"""Rejections of a decision that its event keeps."""
+REASON_CHARACTERS = 2000
+REJECTION_CHARACTERS = 300
+
+
+class EventKind(enum.StrEnum):
+    """What an event is about. A reader takes kinds it does not know for what they are: newer."""
+
+    VM_DEFINED = "vm_defined"
+    VM_CHANGED = "vm_changed"
+    VM_RENAMED = "vm_renamed"
+    VM_UNDEFINED = "vm_undefined"
+    VM_STARTING = "vm_starting"
+    VM_STARTED = "vm_started"
+    VM_START_FAILED = "vm_start_failed"
+    VM_FAILED = "vm_failed"
+    VM_ENDED = "vm_ended"
+    VM_SHUTTING_DOWN = "vm_shutting_down"
+    VM_RESTARTING = "vm_restarting"
+    VM_STOPPED = "vm_stopped"
+    VM_DISABLED = "vm_disabled"
+    VM_MIGRATING = "vm_migrating"
+    VM_MIGRATION_CANCELLED = "vm_migration_cancelled"
+    VM_MIGRATION_FAILED = "vm_migration_failed"
+    VM_MIGRATED = "vm_migrated"
+    VM_MOVED = "vm_moved"
+    VM_HELD = "vm_held"
+    VM_STAYED = "vm_stayed"
+    NODE_JOINED = "node_joined"
+    NODE_LEFT = "node_left"
+    NODE_FLUSHING = "node_flushing"
+    NODE_FLUSHED = "node_flushed"
+    NODE_UNFLUSHING = "node_unflushing"
+    NODE_READY = "node_ready"
+    LEADER_ELECTED = "leader_elected"
+    SETTINGS_CHANGED = "settings_changed"
+    TOKEN_CREATED = "token_created"
+    TOKEN_REMOVED = "token_removed"
+    PLUGIN_FAILED = "plugin_failed"
+
+
+MEANINGS: Mapping[EventKind, str] = {
+    EventKind.VM_DEFINED: "A VM is new; `decision` says how its node was chosen.",
+    EventKind.VM_CHANGED: "A VM's definition, metadata or home is another.",
+    EventKind.VM_RENAMED: "A VM has another name.",
+    EventKind.VM_UNDEFINED: "A VM is forgotten.",
+    EventKind.VM_STARTING: "A VM is to start, or what would have stopped it is called off.",
+    EventKind.VM_STARTED: "A VM runs.",
+    EventKind.VM_START_FAILED: "An attempt to start a VM failed; there will be another.",
+    EventKind.VM_FAILED: "A VM failed too often and is given up until it is started by command.",
+    EventKind.VM_ENDED: "A VM ended though it should run; it is started again.",
+    EventKind.VM_SHUTTING_DOWN: "A VM is to stop.",
+    EventKind.VM_RESTARTING: "A VM is to shut down and start again.",
+    EventKind.VM_STOPPED: "A VM is off.",
+    EventKind.VM_DISABLED: "A VM is off and is left alone until it is started by command.",
+    EventKind.VM_MIGRATING: "A VM is to move live from `node` to `target`.",
+    EventKind.VM_MIGRATION_CANCELLED: "A migration is called off; the VM stays on `node`.",
+    EventKind.VM_MIGRATION_FAILED: "A migration failed; the VM runs on on `node`.",
+    EventKind.VM_MIGRATED: "A VM has arrived on `target`.",
+    EventKind.VM_MOVED: "A VM belongs to `target` now: it was off, or was shut down to move there.",
+    EventKind.VM_HELD: "No node could take a VM: it is shut down and starts again when its home is ready.",
+    EventKind.VM_STAYED: "A drain or a return of `node` could not help this VM.",
+    EventKind.NODE_JOINED: "A node's daemon is there (again).",
+    EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
+    EventKind.NODE_FLUSHING: "A node is being drained.",
+    EventKind.NODE_FLUSHED: "A node is drained.",
+    EventKind.NODE_UNFLUSHING: "A node is being taken back into service.",
+    EventKind.NODE_READY: "A node is in service again.",
+    EventKind.LEADER_ELECTED: "Another daemon, that of `node`, leads the cluster.",
+    EventKind.SETTINGS_CHANGED: "Settings of the cluster are others.",
+    EventKind.TOKEN_CREATED: "There is a new token for the API.",
+    EventKind.TOKEN_REMOVED: "A token for the API is refused from now on.",
+    EventKind.PLUGIN_FAILED: "`plugin` failed and something else took its place; at most once a minute and process.",
+}
+"""What each kind says, for people."""
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a decision its event does not keep."""
+
+    candidates: int = 0
+    rejections: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened.
+
+    id: sorts by the time of writing, as far as the hosts' clocks agree. at: wall-clock time, for people. vm: its name
+    then. node: where it happened, of a VM that moves where it was; target: where such a VM goes. by: who caused it:
+    "api:TOKEN", "local:USER", "leader:NODE" or "agent:NODE". decision: how a place was chosen, its best candidates and
+    first rejections; `left_out` counts the others.
+    """
+
+    schema: int = SCHEMA_VERSION
+    id: str
+    at: str
+    kind: str
+    """One of `EventKind`, or one that a newer PVC knows."""
+    vm: str = ""
+    uuid: str = ""
+    node: str = ""
+    target: str = ""
+    reason: str = ""
+    plugin: str = ""
+    by: str = ""
+    decision: Decision | None = None
+    left_out: LeftOut | None = None
+
+
+@dataclass(frozen=True)
+class VmChange:
+    """A VM's record before and after a change. `previous` None: it is new. `vm` None: it is undefined."""
+
+    previous: VmRecord | None
+    vm: VmRecord | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeChange:
+    """A node's record before and after a change. `previous` None: it is new."""
+
+    previous: NodeRecord | None
+    node: NodeRecord
+    reason: str
+
+
+@dataclass(frozen=True)
+class Happening:
+    """What an event is to say, before it is known when and by whom it is written; and the record that changes."""
+
+    kind: EventKind
+    reason: str
+    vm: str = ""
+    uuid: str = ""
+    node: str = ""
+    target: str = ""
+    plugin: str = ""
+    decision: Decision | None = None
+    change: VmChange | NodeChange | None = None
+
+
+def of_vm(
+    kind: EventKind, previous: VmRecord | None, vm: VmRecord | None, reason: str, decision: Decision | None = None
+) -> Happening:
+    """Something happens to a VM, which is new (`previous` None), changed, or gone (`vm` None)."""
+    known = vm or previous
+    if known is None:
+        raise ValueError("something that happens to a VM needs its record")
+    node = previous.node if previous else known.node
+    target = known.target or (known.node if known.node != node else "")
+    change = VmChange(previous, vm, reason)
+    return Happening(kind, reason, known.name, known.uuid, node, target, decision=decision, change=change)
+
+
+def of_node(kind: EventKind, previous: NodeRecord | None, node: NodeRecord, reason: str) -> Happening:
+    """Something happens to a node."""
+    return Happening(kind, reason, node=node.name, change=NodeChange(previous, node, reason))
+
+
+def stayed(
+    vm: VmRecord, previous: NodeRecord, node: NodeRecord, reason: str, decision: Decision | None = None
+) -> Happening:
+    """The drain or the return of a node, whose record notes it, cannot help this VM."""
+    change = NodeChange(previous, node, reason)
+    return Happening(EventKind.VM_STAYED, reason, vm.name, vm.uuid, node.name, decision=decision, change=change)
+
+
+_KIND_OF_EVENT: Mapping[VmEvent, EventKind] = {
+    VmEvent.START: EventKind.VM_STARTING,
+    VmEvent.RESTART: EventKind.VM_RESTARTING,
+    VmEvent.MIGRATE: EventKind.VM_MIGRATING,
+    VmEvent.HOLD: EventKind.VM_HELD,
+    VmEvent.RELOCATE: EventKind.VM_MOVED,
+    VmEvent.STARTED: EventKind.VM_STARTED,
+    VmEvent.START_FAILED: EventKind.VM_START_FAILED,
+    VmEvent.GAVE_UP: EventKind.VM_FAILED,
+    VmEvent.GONE: EventKind.VM_ENDED,
+    VmEvent.ARRIVED: EventKind.VM_MIGRATED,
+    VmEvent.MOVED_OFF: EventKind.VM_MOVED,
+    VmEvent.MIGRATION_FAILED: EventKind.VM_MIGRATION_FAILED,
+    VmEvent.MIGRATION_CANCELLED: EventKind.VM_MIGRATION_CANCELLED,
+}
+_KIND_OF_STATE: Mapping[VmState, EventKind] = {
+    VmState.STARTING: EventKind.VM_STARTING,
+    VmState.SHUTTING_DOWN: EventKind.VM_SHUTTING_DOWN,
+    VmState.STOPPED: EventKind.VM_STOPPED,
+    VmState.DISABLED: EventKind.VM_DISABLED,
+}
+
+
+def kind_of(event: VmEvent, after: VmState) -> EventKind:
+    """The kind of what the state machine's event makes of a VM."""
+    if event is VmEvent.START and after is VmState.MIGRATING:
+        return EventKind.VM_MIGRATION_CANCELLED
+    return _KIND_OF_EVENT.get(event) or _KIND_OF_STATE[after]
+
+
+# ----------------------------------------------------------------------------------------------- as they are kept
+
+
+def event_of(happening: Happening, identity: str, at: str, by: str) -> Event:
+    """The event as it is kept: bounded, however large the cluster and whatever a plugin said."""
+    decision, left_out = _bounded(happening.decision)
+    return Event(
+        id=identity,
+        at=at,
+        kind=happening.kind.value,
+        vm=happening.vm,
+        uuid=happening.uuid,
+        node=happening.node,
+        target=happening.target,
+        reason=_cut(happening.reason, REASON_CHARACTERS),
+        plugin=happening.plugin,
+        by=by,
+        decision=decision,
+        left_out=left_out,
+    )
+
+
+def _bounded(decision: Decision | None) -> tuple[Decision | None, LeftOut | None]:
+    if decision is None:
+        return None, None
+    rejections = tuple(
+        Rejection(rejection.node, _cut(rejection.reason, REJECTION_CHARACTERS), rejection.plugin)
+        for rejection in decision.rejections[:KEPT_REJECTIONS]
+    )
+    left_out = LeftOut(
+        candidates=len(decision.ranking[KEPT_RANKED:]), rejections=len(decision.rejections[KEPT_REJECTIONS:])
+    )
+    kept = msgspec.structs.replace(
+        decision,
+        ranking=decision.ranking[:KEPT_RANKED],
+        rejections=rejections,
+        degraded=_cut(decision.degraded, REASON_CHARACTERS),
+        reason=_cut(decision.reason, REASON_CHARACTERS),
+    )
+    return kept, left_out if left_out.candidates or left_out.rejections else None
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""journal: gives what happens an id, a time and an author, writes it with its change, and tells this process of it.
+
+There is no counter that every writer would have to fight over: an id is the time in milliseconds, a number within
+that millisecond and what tells this writer from all others.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from pvc_core import layout
+from pvc_core.codec import encode
+from pvc_core.errors import PluginError, PvcError
+from pvc_core.events import Event, EventKind, Happening, NodeChange, VmChange, event_of
+from pvc_core.plugin_calls import log_failure
+from pvc_core.ports import Clock, ClusterStore, Create
+
+log = structlog.get_logger(__name__)
+
+PER_MS = 0x1000
+FAILURE_PAUSE_S = 60.0
+NOTES_WAITING = 200
+
+
+@dataclass(frozen=True)
+class Written:
+    """An event, and the change of a record that it tells of, if any."""
+
+    event: Event
+    change: VmChange | NodeChange | None = None
+
+    @property
+    def op(self) -> Create:
+        """What writes it."""
+        return Create(layout.event(self.event.id), encode(self.event))
+
+
+Listener = Callable[[Written], None]
+
+
+def nobody() -> str:
+    """The author of what has none."""
+    return ""
+
+
+class Journal:
+    """Writes one author's events, or those of whoever `author` says is acting now. Thread-safe.
+
+    on_written: called after the commit, on the thread that made it; it must return at once and not raise.
+    """
+
+    def __init__(self, clock: Clock, author: Callable[[], str] = nobody, on_written: Listener | None = None) -> None:
+        self._clock = clock
+        self._author = author
+        self._on_written = on_written
+        self._lock = threading.Lock()
+        self._writer = secrets.token_hex(4)
+        self._last_ms = 0
+        self._count = 0
+
+    def written(self, happenings: Sequence[Happening]) -> tuple[Written, ...]:
+        """The events to put into the transaction of the change, by their `op`."""
+        if not happenings:
+            return ()
+        at, by = self._clock.utc_iso(), self._author()
+        return tuple(Written(event_of(each, self._next_id(), at, by), each.change) for each in happenings)
+
+    def tell(self, written: Sequence[Written]) -> None:
+        """The transaction was made: these have happened."""
+        if self._on_written is not None:
+            for each in written:
+                self._on_written(each)
+
+    def _next_id(self) -> str:
+        with self._lock:
+            now_ms = max(self._clock.utc_ms(), self._last_ms)
+            self._count = self._count + 1 if now_ms == self._last_ms else 0
+            if self._count == PER_MS:
+                now_ms, self._count = now_ms + 1, 0
+            self._last_ms = now_ms
+            return f"{now_ms:013d}-{self._count:03x}{self._writer}"
+
+
+class Notes:
+    """Writes events of what is no change of a record, in the background and as well as it can. Thread-safe.
+
+    A decision that a plugin failed in must not wait for the store, so this never blocks: with too many waiting, new
+    ones are dropped, and what cannot be written is in the log.
+    """
+
+    def __init__(self, store: ClusterStore, journal: Journal, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Written, ...]] = deque()
+        self._failed_at_s: dict[str, float] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def plugin_failed(self, failure: PluginError) -> None:
+        """A plugin failed in a decision: log it, and write an event unless there was one within the last minute."""
+        log_failure(failure)
+        now_s = self._clock.monotonic_s()
+        with self._changed:
+            if now_s - self._failed_at_s.get(failure.plugin, -FAILURE_PAUSE_S) < FAILURE_PAUSE_S:
+                return
+            self._failed_at_s[failure.plugin] = now_s
+        self.note(Happening(EventKind.PLUGIN_FAILED, failure.sentence(), plugin=failure.plugin))
+
+    def note(self, happening: Happening) -> None:
+        """Write this soon. The author is whoever is acting now."""
+        written = self._journal.written((happening,))
+        with self._changed:
+            if self._closed or len(self._waiting) >= NOTES_WAITING:
+                log.warning("event_dropped", kind=happening.kind.value, reason=happening.reason)
+                return
+            self._waiting.append(written)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="notes", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self, patience_s: float = 1.0) -> None:
+        """Write what is waiting, if the store lets it within the time, and no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                written = self._waiting.popleft()
+            self._write(written)
+
+    def _write(self, written: tuple[Written, ...]) -> None:
+        try:
+            self._store.transaction([each.op for each in written])
+        except PvcError as error:
+            kinds = [each.event.kind for each in written]
+            log.warning("event_not_written", kinds=kinds, problem=error.sentence())
+            return
+        self._journal.tell(written)

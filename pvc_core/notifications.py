@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""notifications: tells plugins what this process has changed: after the commit, apart from it, at most once.
+
+A command or a decision never waits for a plugin that wants to know of it: what happened stands in a queue, and one
+thread goes through the plugins. When that falls behind, the oldest is dropped and the log says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from pvc_core.errors import PluginError
+from pvc_core.events import VmChange
+from pvc_core.hook_calls import HookImplementation, call_hook, ignored
+from pvc_core.journal import Written
+from pvc_core.model import Settings
+from pvc_core.plugin_calls import log_failure
+from pvc_core.registry import Registry
+
+log = structlog.get_logger(__name__)
+
+QUEUE_LENGTH = 1000
+HOOKS = ("pvc_vm_changed", "pvc_node_changed", "pvc_event")
+
+
+class Notifier:
+    """Calls the hooks of all plugins that want to know. A `Journal` calls it with every event it has written."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Callable[[], Settings],
+        on_plugin_failure: Callable[[PluginError], None] = log_failure,
+        queue_length: int = QUEUE_LENGTH,
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._on_plugin_failure = on_plugin_failure
+        self._hooks = {hook: registry.implementations(hook) for hook in HOOKS}
+        self._changed = threading.Condition()
+        self._waiting: deque[Written] = deque(maxlen=queue_length)
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def __call__(self, written: Written) -> None:
+        """Something has happened. Returns at once."""
+        if not any(self._hooks.values()):
+            return
+        with self._changed:
+            if self._closed:
+                return
+            if len(self._waiting) == self._waiting.maxlen:
+                self._dropped += 1
+            self._waiting.append(written)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def close(self, patience_s: float = 1.0) -> None:
+        """Tell what is waiting, if the plugins let it within the time, and nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                written, dropped, self._dropped = self._waiting.popleft(), self._dropped, 0
+            if dropped:
+                log.warning("notifications_dropped", count=dropped, queue_length=self._waiting.maxlen)
+            self._tell(written)
+
+    def _tell(self, written: Written) -> None:
+        if written.change is not None:
+            hook = "pvc_vm_changed" if isinstance(written.change, VmChange) else "pvc_node_changed"
+            for implementation in self._hooks[hook]:
+                self._call(implementation, "change", written.change)
+        for implementation in self._hooks["pvc_event"]:
+            self._call(implementation, "event", written.event)
+
+    def _call(self, implementation: HookImplementation, name: str, news: object) -> None:
+        """Every plugin gets a copy of its own: what it changes in a node's labels, it changes for nobody else."""
+        offered = {name: copy.deepcopy(news)}
+        try:
+            call_hook(self._registry, implementation, offered, self._settings(), ignored)
+        except PluginError as failure:
+            self._on_plugin_failure(failure)

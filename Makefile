@@ -86,6 +86,7 @@ bench: $(STAMPS)/dev ## the budgets, measured and printed as tables
 docs: $(STAMPS)/dev ## rewrite the generated parts of the documentation
 	@$(PY) -m pvc_core.vm_states_diagram > docs/vm-states.md
 	@$(PY) -m pvc_core.settings_page > docs/settings.md
+	@$(PY) -m pvc_cli.plugin_drafts examples/pvc-selector-acme
 
 .PHONY: clean
 clean: ## remove .venv and everything built or cached here

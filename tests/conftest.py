@@ -13,9 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+
+if TYPE_CHECKING:
+    from wheel_building import Environment
 
 # Before anything imports them: the assertions of the conformance suites explain themselves like those of a test.
 pytest.register_assert_rewrite("pvc_core.testing")
@@ -80,6 +84,22 @@ def require_part(part: str) -> None:
 def require() -> Callable[[str], None]:
     """Call it with "zookeeper", "libvirt" or "lab" before using one in a fixture."""
     return require_part
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PVC's wheel, built once per run."""
+    from wheel_building import build_wheel
+
+    return build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A virtual environment with PVC from its wheel and nothing of this repository, made once per run."""
+    from wheel_building import make_environment
+
+    return make_environment(tmp_path_factory.mktemp("clean") / "venv", wheel)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from pvc_cli.output import Shown, emit, note, warn
+from pvc_cli.plugin_new import new
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import PluginOnNode, PluginTrouble, PluginView
@@ -27,6 +28,9 @@ WORD_OF_CIRCUIT = {"closed": "active", "half-open": "on trial", "open": "left ou
 @click.group()
 def plugin() -> None:
     """Plugins, and the drivers that they register."""
+
+
+plugin.add_command(new)
 
 
 @plugin.command("list")

@@ -7,12 +7,15 @@ A rule is a method `test_...` that takes nothing, so that a suite runs under pyt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Generic, TypeVar
 
 from pvc_core.hookspecs import hookimpl
+from pvc_core.model import Settings
 from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, installed_plugins
+from pvc_core.plugin_types import PlacementRequest, PluginOptions
 from pvc_core.registry import NO_SECTIONS, Registry
 
 EntryT = TypeVar("EntryT", bound=DriverEntry)
@@ -68,6 +71,18 @@ class DriverSuite(Generic[EntryT]):
         found: dict[str, EntryT] = dict(getattr(registry, self.kind))
         assert self.name in found, f"{self.name} is not among the {self.kind}; problems: {registry.problems}"
         return found[self.name]
+
+    def settings(self) -> Settings:
+        """The cluster's settings, with what is configured for the plugin: the defaults unless this is overridden."""
+        return Settings()
+
+    def options(self) -> PluginOptions:
+        """What is configured for the plugin under these settings."""
+        return self.registry().options(self.entry().plugin, self.settings())
+
+    def with_options(self, request: PlacementRequest) -> PlacementRequest:
+        """The request as the plugin gets it."""
+        return replace(request, options=self.options())
 
     def test_its_summary_is_one_line(self) -> None:
         summary = self.entry().summary

@@ -117,7 +117,7 @@ class FakeCluster:
         return self.vm(vm)
 
     def configure(self, **settings: Any) -> None:
-        """Change settings of the cluster, as `pvc cluster settings`."""
+        """Change settings of the cluster; a plugin's own are given as `plugins={"acme": {"zone": "busy"}}`."""
         self.commands.change_settings(settings)
 
     def explain(self, vm: str) -> Decision:

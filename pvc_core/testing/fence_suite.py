@@ -22,7 +22,6 @@ from typing import Protocol
 import pytest
 
 from pvc_core.fencing import FenceAgentEntry, FenceRequest, FenceStatus, FenceVerdict, fence, fence_status
-from pvc_core.plugin_types import NO_OPTIONS
 from pvc_core.testing.driver_suite import DriverSuite
 
 NODE = "hv1"
@@ -66,11 +65,11 @@ class FenceAgentSuite(DriverSuite[FenceAgentEntry]):
 
     def verdict(self, request: FenceRequest) -> FenceVerdict:
         """What PVC makes of the agent's answer."""
-        return fence(self.entry(), request, self.registry().calls, NO_OPTIONS)
+        return fence(self.entry(), request, self.registry().calls, self.options())
 
     def status(self, request: FenceRequest) -> FenceStatus:
         """What PVC makes of the agent's answer to a dry check."""
-        return fence_status(self.entry(), request, self.registry().calls, NO_OPTIONS)
+        return fence_status(self.entry(), request, self.registry().calls, self.options())
 
     @staticmethod
     def request_on(bench: FenceBench) -> FenceRequest:

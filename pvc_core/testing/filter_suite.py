@@ -58,7 +58,7 @@ class FilterSuite(DriverSuite[FilterEntry]):
         self, request: PlacementRequest, nodes: Sequence[NodeCapacity], settings: Settings | None = None
     ) -> Mapping[str, str]:
         """What the filter says of the nodes."""
-        return self.entry().filter.reject(request, tuple(nodes), settings or Settings())
+        return self.entry().filter.reject(self.with_options(request), tuple(nodes), settings or self.settings())
 
     def placer(self) -> Placer:
         """A placer that knows this filter beside the installed ones."""
@@ -97,14 +97,14 @@ class FilterSuite(DriverSuite[FilterEntry]):
 
     def test_it_leaves_what_it_is_given_as_it_was(self) -> None:
         for request, same in zip(self.requests(), self.requests(), strict=True):
-            nodes, settings = self.nodes(), Settings()
-            self.entry().filter.reject(request, nodes, settings)
+            nodes, settings, asked = self.nodes(), self.settings(), self.with_options(request)
+            self.entry().filter.reject(asked, nodes, settings)
             assert nodes == self.nodes()
-            assert request == same
-            assert settings == Settings()
+            assert asked == self.with_options(same)
+            assert settings == self.settings()
 
     def test_a_placement_keeps_away_from_the_nodes_that_it_rejects_and_says_why(self) -> None:
-        snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=n * 4096) for n in range(1, 6)])
+        snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=n * 4096) for n in range(1, 6)], settings=self.settings())
         capacities = tuple(self.placer().capacities(snapshot).values())
         expected = self.rejected(a_request(), capacities)
         decision = self.placer().place(a_request(), snapshot)

@@ -37,7 +37,7 @@ class RecoveryPolicySuite(DriverSuite[RecoveryPolicyEntry]):
 
     def answer(self, request: PlacementRequest) -> str:
         """What the policy makes of a VM that has no candidate."""
-        return self.entry().policy.without_candidate(request)
+        return self.entry().policy.without_candidate(self.with_options(request))
 
     def test_it_says_hold_or_stay(self) -> None:
         for request in self.requests():

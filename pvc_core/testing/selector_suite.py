@@ -34,7 +34,7 @@ class SelectorSuite(DriverSuite[SelectorEntry]):
 
     def scores(self, candidates: Sequence[NodeCapacity]) -> Mapping[str, float]:
         """What the selector says of the candidates for a small VM."""
-        return self.entry().selector.score(a_request(), tuple(candidates))
+        return self.entry().selector.score(self.with_options(a_request()), tuple(candidates))
 
     def placer(self) -> Placer:
         """A placer that knows this selector."""
@@ -77,11 +77,11 @@ class SelectorSuite(DriverSuite[SelectorEntry]):
 
     def test_it_leaves_the_candidates_as_they_were(self) -> None:
         candidates = self.candidates()
-        self.entry().selector.score(a_request(), candidates)
+        self.entry().selector.score(self.with_options(a_request()), candidates)
         assert candidates == self.candidates()
 
     def test_a_vm_that_names_it_is_placed_by_it_within_its_limit(self) -> None:
-        snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=n * 4096) for n in range(1, 6)])
+        snapshot = a_snapshot([a_node(f"hv{n}", memory_mib=n * 4096) for n in range(1, 6)], settings=self.settings())
         decision = self.placer().place(a_request(node_selector=self.name, node_limit=("hv2", "hv4")), snapshot)
         assert decision.degraded == ""
         assert decision.selector == self.name
@@ -94,7 +94,9 @@ class SpreadingSelectorSuite(SelectorSuite):
     def flush_of_12_guests_on_3_nodes(self) -> tuple[Decision, ...]:
         """The plan for hv1's guests."""
         guests = [a_vm(f"web{n:02}", node="hv1", node_selector=self.name, memory_mib=256) for n in range(12)]
-        snapshot = a_snapshot([a_node("hv1", mode=NodeMode.FLUSHING), a_node("hv2"), a_node("hv3")], guests)
+        snapshot = a_snapshot(
+            [a_node("hv1", mode=NodeMode.FLUSHING), a_node("hv2"), a_node("hv3")], guests, self.settings()
+        )
         requests = [a_request(guest, exclude=frozenset({"hv1"})) for guest in guests]
         return self.placer().place_many(requests, snapshot)
 

@@ -13,21 +13,10 @@ import yaml
 from house import ROOT, run
 
 INSTALLED = "--old-file=.venv/stamps/base"
-TARGETS = [
-    "help",
-    "demo",
-    "demo-up",
-    "demo-down",
-    "lab",
-    "lab-up",
-    "lab-down",
-    "venv",
-    "check",
-    "test",
-    "bench",
-    "docs",
-    "clean",
-]
+TARGETS = (
+    *("help", "demo", "demo-up", "demo-down", "lab", "lab-up", "lab-down"),
+    *("venv", "check", "test", "bench", "docs", "clean"),
+)
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 

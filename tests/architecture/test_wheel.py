@@ -3,34 +3,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import venv
 import zipfile
 from pathlib import Path
 
-import pytest
 from house import PACKAGE_FOLDERS, ROOT, package_path, pyproject
 
-NEEDED_TO_BUILD = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no build folder of an earlier build can add anything."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in NEEDED_TO_BUILD:
-        shutil.copy(ROOT / name, source / name)
-    for package in PACKAGE_FOLDERS:
-        copy = source / package_path(package).relative_to(ROOT)
-        shutil.copytree(package_path(package), copy, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    command = [*pip, "wheel", "--no-deps", "--wheel-dir", str(target), str(source)]
-    result = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    (built,) = target.glob("*.whl")
-    return built
+from wheel_building import TOP_LEVEL
 
 
 def test_the_wheel_holds_exactly_the_files_of_the_packages(wheel: Path) -> None:
@@ -42,6 +23,10 @@ def test_the_wheel_holds_exactly_the_files_of_the_packages(wheel: Path) -> None:
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == on_disk
+
+
+def test_the_wheel_is_built_from_the_folders_of_all_packages() -> None:
+    assert {"pvc_core" if folder == "." else folder for folder in PACKAGE_FOLDERS.values()} == set(TOP_LEVEL)
 
 
 def test_the_wheel_is_for_any_machine(wheel: Path) -> None:

@@ -35,7 +35,7 @@ WANTED = """
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     node list|info|flush|ready
     cluster status|settings|capacity|snapshot
-    plugin list|show
+    plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
 """

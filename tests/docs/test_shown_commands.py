@@ -27,6 +27,8 @@ COVERED = {
     "systemctl enable --now pvc-node pvc-api": "tests/docs/test_operating_page.py",
     "pip install -e . pytest": "tests/docs/test_selector_page.py",
     "pytest test_quiet.py": "tests/docs/test_selector_page.py",
+    "pip install -e '.[test]'": "tests/kit/test_plugin_drafts.py",
+    "pytest": "tests/kit/test_plugin_drafts.py",
     ".venv/bin/pre-commit install": "tests/architecture/test_commands.py",
     f". {DEFAULT_ROOT}/access.sh": "tests/docs/test_shown_commands.py",
 }

@@ -8,7 +8,7 @@ versions it was decided from: being a moment behind costs a retry, never a wrong
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
+from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class ClusterView:
         self._changed = threading.Condition()
         self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
         self._settings: Stored[Settings] | None = None
+        self._rules_version = -1
         self._broken: dict[str, BrokenRecord] = {}
         self._report_seen_s: dict[str, float] = {}
         self._ahead: dict[str, Entry | None] = {}
@@ -62,9 +64,12 @@ class ClusterView:
     def start(self) -> None:
         """Read everything once and keep watching. Raises `StoreUnavailable`."""
         self._store.ensure(layout.DIRECTORIES)
+        rules = self._store.get(layout.RULES)
+        self._rules_version = rules.version if rules else -1
         self._subscriptions.append(self._store.add_session_listener(lambda _state: self._touch()))
         for parent in _KINDS:
             self._subscriptions.append(self._store.mirror(parent, self._absorb_watched))
+        self._subscriptions.append(self._store.watch(layout.RULES, self._absorb_rules_version))
         self._subscriptions.append(
             self._store.watch(layout.SETTINGS, lambda entry: self._absorb_watched({layout.SETTINGS: entry}))
         )
@@ -125,7 +130,11 @@ class ClusterView:
         for a conflict on a certain key, and `Conflict` when the same decision keeps losing.
         """
         for attempt in range(COMMIT_ATTEMPTS):
-            change = decide(self.snapshot())
+            snapshot = self.snapshot()
+            guarded = guarded_by_rules(decide(snapshot), snapshot)
+            if guarded.unseen and self._has_news_of(guarded.unseen):
+                continue
+            change = guarded.change
             ops = change.ops or change.seen
             if not ops:
                 return change
@@ -136,18 +145,22 @@ class ClusterView:
                     raise change.on_conflict[conflict.key] from conflict
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
-                self.refresh([op.key for op in ops])
+                self._refresh_after(conflict, ops)
                 continue
             return change
-        raise AssertionError("unreachable: the last attempt raises")
+        raise Conflict(layout.RULES, "is about VMs that keep changing")
 
-    def try_commit(self, change: Change) -> bool:
-        """Write a change decided elsewhere; False when it was decided on old data, which is then read anew."""
+    def try_commit(self, change: Change, snapshot: ClusterSnapshot) -> bool:
+        """Write a change decided elsewhere, on this snapshot; False when that was old data, which is then read anew."""
+        guarded = guarded_by_rules(change, snapshot)
+        if guarded.unseen and self._has_news_of(guarded.unseen):
+            return False
+        change = guarded.change
         try:
             self._write(change.ops, change)
         except Conflict as conflict:
             log.info("decision_outdated", key=conflict.key, problem=conflict.problem)
-            self.refresh([op.key for op in change.ops])
+            self._refresh_after(conflict, change.ops)
             return False
         return True
 
@@ -158,9 +171,21 @@ class ClusterView:
         self._absorb_own(ops, versions[: len(ops)])
         self._journal.tell(written)
 
+    def _has_news_of(self, keys: Sequence[str]) -> bool:
+        """Read these keys past the watches; whether anything else stands there than was known."""
+        before = [self._version_of(key) for key in keys]
+        self.refresh([*keys])
+        return before != [self._version_of(key) for key in keys]
+
+    def _refresh_after(self, conflict: Conflict, ops: Iterable[Op]) -> None:
+        """What the transaction was about; all the rules only if it was they that had changed."""
+        self.refresh([op.key for op in ops if op.key != layout.RULES or conflict.key == layout.RULES])
+
     def refresh(self, keys: list[str]) -> None:
         """Read the keys anew from the store, past the watches; where something came in meanwhile, once more."""
         wanted = [key for key in keys if self._is_mirrored(key)]
+        if layout.RULES in keys:
+            self._read_rules()
         for _ in range(REFRESH_ATTEMPTS):
             with self._changed:
                 before = {key: self._known(key) for key in wanted}
@@ -174,6 +199,26 @@ class ClusterView:
             if not outrun:
                 return
             wanted = outrun
+
+    def _read_rules(self) -> None:
+        """All rules anew, and the VMs that were placed without knowing them: only then their version is believed."""
+        version = self._store.get(layout.RULES)
+        for parent in (layout.RULES, layout.VMS):
+            with self._changed:
+                known = set(self._records[parent])
+            self.refresh([f"{parent}/{name}" for name in sorted(known.union(self._store.children(parent)))])
+        with self._changed:
+            self._rules_version = version.version if version else -1
+            self._bump()
+
+    def _absorb_rules_version(self, entry: Entry | None) -> None:
+        """A watch tells that a rule was added, changed or removed; the one on the rules themselves may tell later."""
+        if entry is not None and entry.version == self._rules_version:
+            return
+        try:
+            self._read_rules()
+        except StoreUnavailable as error:
+            log.info("watch_in_doubt", keys=[layout.RULES], problem=error.problem)
 
     # ---------------------------------------------------------------------------------------- absorbing
 
@@ -292,6 +337,7 @@ class ClusterView:
             nodes=nodes,
             vms=dict(records[layout.VMS]),
             rules=dict(sorted(records[layout.RULES].items())),
+            rules_version=self._rules_version,
             settings=self._settings.value if self._settings else Settings(),
             settings_version=self._settings.version if self._settings else -1,
             settings_data=self._settings.data if self._settings else b"",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""commands: everything an operator can ask of the cluster: the VM commands, and those on nodes and settings.
+"""commands: everything an operator can ask of the cluster: the commands on VMs, rules, nodes and settings.
 
 The API's resources call these and nothing else.
 """
@@ -20,6 +20,7 @@ from pvc_core.leader import comes_back
 from pvc_core.leader_flush import refuse_flush
 from pvc_core.model import DrainReport, NodeMode, NodeRecord
 from pvc_core.ports import Check, Create, Set
+from pvc_core.rule_commands import RuleCommands
 from pvc_core.settings_changes import changed_settings, checked_patch, what_changes
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_commands import Outcome, VmCommands
@@ -30,7 +31,7 @@ __all__ = ["Commands", "Outcome"]
 Decide = Callable[[ClusterSnapshot], Change]
 
 
-class Commands(VmCommands):
+class Commands(VmCommands, RuleCommands):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 
     def flush(self, node: str) -> Outcome:

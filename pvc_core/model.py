@@ -287,6 +287,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     hard: bool = False
     nodes: dict[str, Annotated[float, msgspec.Meta(ge=-1000, le=1000)]] = {}
+    guard: dict[str, int] = {}
+    """Of a hard rule, the members that were placed since it exists: UUID to the version of the record written then.
+
+    Whoever places another member has seen them all; kept by `pvc_core.rule_guards`.
+    """
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):

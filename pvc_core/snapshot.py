@@ -62,6 +62,8 @@ class ClusterSnapshot:
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     vms: Mapping[str, Stored[VmRecord]] = field(default_factory=dict)
     rules: Mapping[str, Stored[Rule]] = field(default_factory=dict)
+    rules_version: int = -1
+    """Grows with every rule that is added, changed or removed; -1 where there is no store behind the snapshot."""
     settings: Settings = DEFAULT_SETTINGS
     settings_version: int = -1
     settings_data: bytes = b""

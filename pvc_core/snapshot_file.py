@@ -268,7 +268,7 @@ def _node_entry(view: NodeView) -> NodeEntry:
 
 def _rule_entry(rule: Mapping[str, Any]) -> dict[str, Any]:
     """What the rule says, without what it does not use."""
-    return {field: value for field, value in rule.items() if field != "schema" and value}
+    return {field: value for field, value in rule.items() if field not in ("schema", "guard") and value}
 
 
 def _vm_entry(vm: VmRecord, nodes: Mapping[str, NodeEntry]) -> VmEntry:

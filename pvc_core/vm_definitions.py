@@ -16,6 +16,7 @@ import structlog
 
 from pvc_core import changes, layout
 from pvc_core.changes import Change
+from pvc_core.codec import Stored
 from pvc_core.command_base import CommandBase, Outcome
 from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
 from pvc_core.driver_presence import metadata_warnings
@@ -26,6 +27,8 @@ from pvc_core.model import VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision
 from pvc_core.plugin_types import PlacementRequest, VmProposal
 from pvc_core.ports import Create, Delete, Entry, Set
+from pvc_core.rule_guards import rename_in_rules
+from pvc_core.rules import listed, violations
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
 
@@ -136,7 +139,7 @@ class VmDefinitions(CommandBase):
             raise Refused(after.name, f"it would not fit on {after.node} any more: {' and '.join(too_small)}")
 
     def undefine(self, vm: str) -> Outcome:
-        """Forget a VM that is off. Its volumes are not touched."""
+        """Forget a VM that is off. Its volumes are not touched; rules keep its name, for one that is defined anew."""
         name_entry, definition = self._identity_entries(vm)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
@@ -145,12 +148,13 @@ class VmDefinitions(CommandBase):
                 raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
             ledgers = changes.ledgers_of(snapshot, stored.value.node)
             change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
-            return replace(change, on_conflict=_overtaken(stored.value.name, name_entry, definition))
+            reason = f"{change.reason}{_still_named(stored.value.name, snapshot)}"
+            return replace(change, reason=reason, on_conflict=_overtaken(stored.value.name, name_entry, definition))
 
         return self._outcome(self._view.commit(decide))
 
     def rename(self, vm: str, new_name: str) -> Outcome:
-        """Give a VM that is off another name: in its record, its definition and the index of names, at once."""
+        """Give a VM that is off another name: in its record, its definition, rules and the index of names, at once."""
         check_vm_name(new_name)
         name_entry, definition = self._identity_entries(vm)
         new_key = layout.vm_name(new_name)
@@ -173,6 +177,7 @@ class VmDefinitions(CommandBase):
                     Delete(name_entry.key, name_entry.version),
                     changes.write_vm(stored, after),
                     Set(definition.key, text, definition.version),
+                    *rename_in_rules(before.name, new_name, snapshot),
                 ),
                 reason,
                 after,
@@ -199,6 +204,8 @@ class VmDefinitions(CommandBase):
             limit = metadata.node_limit
             violated = bool(limit) and before.node not in limit
             note = f"; {before.node}, where it is now, is outside its limit until it is moved" if violated else ""
+            if metadata.tags != before.metadata.tags:
+                note += _newly_broken(stored, after, snapshot)
             return changes.change_vm(stored, after, f"metadata changed{note}")
 
         return self._outcome(self._view.commit(decide), warnings=tuple(warnings))
@@ -237,6 +244,22 @@ class VmDefinitions(CommandBase):
             if key not in found:
                 raise BrokenRecord(key, "it is missing")
         return found[keys[0]], found[keys[1]]
+
+
+def _still_named(vm: str, snapshot: ClusterSnapshot) -> str:
+    """Which rules name the VM, also when it is gone."""
+    rules = [name for name, rule in snapshot.rules.items() if vm in rule.value.members]
+    return f"; still named in {'rule' if len(rules) == 1 else 'rules'} {listed(rules)}" if rules else ""
+
+
+def _newly_broken(stored: Stored[VmRecord], after: VmRecord, snapshot: ClusterSnapshot) -> str:
+    """Which rules the VM breaks as it is now, and did not break before."""
+    if not snapshot.rules:
+        return ""
+    changed = replace(snapshot, vms={**snapshot.vms, after.uuid: replace(stored, value=after)})
+    before = {one.rule for one in violations(snapshot)}
+    found = [one for one in violations(changed) if one.rule not in before]
+    return "".join(f"; rule {one.rule} is broken now: {one.reason}" for one in found)
 
 
 def _overtaken(vm: str, *read_before: Entry) -> dict[str, PvcError]:

@@ -99,7 +99,7 @@ class LeaderLoop:
         except (Refused, NoCandidate) as error:
             log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
             return False
-        if change.ops and not view.try_commit(guarded(change, self._epoch)):
+        if change.ops and not view.try_commit(guarded(change, self._epoch), snapshot):
             self._stopping.wait(RETRY_S)
             return False
         vm = change.vm.name if change.vm else ""

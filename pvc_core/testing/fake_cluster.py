@@ -146,7 +146,7 @@ class FakeCluster:
         """The node's daemon is gone without a word."""
         member = self.snapshot().node(node).member
         if member is not None:
-            self._view.try_commit(Change((Delete(member.key, member.version),), "lost"))
+            self._view.try_commit(Change((Delete(member.key, member.version),), "lost"), self.snapshot())
         self.settle()
 
     # ---------------------------------------------------------------------------------------- looking at it
@@ -199,11 +199,12 @@ class FakeCluster:
     def _leader_acts(self) -> int:
         count = 0
         for action in leader.decide(self.snapshot(), self._placer, self.registry.recovery_policies):
+            snapshot = self.snapshot()
             try:
-                change = leader.change_for(action, self.snapshot(), self._placer, self._clock.utc_iso())
+                change = leader.change_for(action, snapshot, self._placer, self._clock.utc_iso())
             except (Refused, NoCandidate):
                 break  # what it was decided on has changed by the actions before it: decide again
-            if not self._view.try_commit(change):
+            if not self._view.try_commit(change, snapshot):
                 break
             count += 1
         return count
@@ -215,7 +216,7 @@ class FakeCluster:
             if report != stored.value
         ]
         if ops:
-            self._view.try_commit(Change(tuple(ops), "reported"))
+            self._view.try_commit(Change(tuple(ops), "reported"), self.snapshot())
 
 
 class _Commands(Commands):

@@ -123,7 +123,8 @@ class StoredCluster:
 
     def settle(self) -> None:
         """Let the view catch up with what was written past it."""
-        keys = [key for key in self.content() if key.rpartition("/")[0] != "" or key == layout.SETTINGS]
+        apart = (layout.SETTINGS, layout.RULES)
+        keys = [key for key in self.content() if key.rpartition("/")[0] != "" or key in apart]
         self.view.refresh(keys)
 
     def content(self) -> dict[str, tuple[bytes, int]]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from lagging_store import LaggingStore
 
 from pvc_core import changes, layout
 from pvc_core.changes import Change
@@ -18,57 +19,16 @@ from pvc_core.codec import encode
 from pvc_core.commands import Commands
 from pvc_core.errors import AlreadyExists, BrokenRecord, Conflict, NotFound, Refused, StoreUnavailable
 from pvc_core.model import NodeMode, NodeRecord, NodeReport, Settings, VmMetadata, VmState
-from pvc_core.ports import Check, Create, Delete, Entry, Set, Subscription
+from pvc_core.ports import Check, Create, Delete, Entry, Set
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.system_clock import SystemClock
 from pvc_core.testing.builders import a_rule, a_vm, uuid_of
-from pvc_core.testing.counting_store import CountingStore
 from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.testing.store_harness import DEADLINE_S, eventually
 from pvc_plugins.stores.embedded import SqliteStore
 
 VM = layout.vm(uuid_of("web1"))
 Xml = Callable[..., str]
-
-
-class LaggingStore(CountingStore):
-    """A store whose watches tell, after the first time, only what the test says, when it says so."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__(inner)
-        self._listeners: dict[str, Callable[[Any], None]] = {}
-        self.is_away = False
-
-    def watch(self, key: str, listener: Callable[[Entry | None], None]) -> Subscription:
-        self._listeners[key] = listener
-        return super().watch(key, self._only_once(listener))
-
-    def mirror(self, parent: str, listener: Callable[[Mapping[str, Entry | None]], None]) -> Subscription:
-        self._listeners[parent] = listener
-        return super().mirror(parent, self._only_once(listener))
-
-    def get_many(self, keys: Any) -> dict[str, Entry]:
-        if self.is_away:
-            raise StoreUnavailable("no answer")
-        return super().get_many(keys)
-
-    def tells(self, key: str, entry: Entry | None) -> None:
-        """The watch tells of this key."""
-        if key in self._listeners:
-            self._listeners[key](entry)
-        else:
-            self._listeners[key.rpartition("/")[0]]({key: entry})
-
-    @staticmethod
-    def _only_once(listener: Callable[[Any], None]) -> Callable[[Any], None]:
-        told: list[bool] = []
-
-        def listen(news: Any) -> None:
-            if not told:
-                told.append(True)
-                listener(news)
-
-        return listen
 
 
 @pytest.fixture
@@ -109,7 +69,7 @@ def own_write(cluster: Any, **fields: Any) -> Entry:
 def own_delete(cluster: Any) -> Entry:
     entry = cluster.store.get(VM)
     assert isinstance(entry, Entry)
-    assert cluster.copy.try_commit(Change((Delete(VM, entry.version),), ""))
+    assert cluster.copy.try_commit(Change((Delete(VM, entry.version),), ""), cluster.copy.snapshot())
     return entry
 
 
@@ -222,7 +182,7 @@ def test_a_watch_that_lags_behind_an_own_delete_does_not_bring_the_record_back(l
 
 def test_a_watch_that_tells_late_of_an_older_delete_does_not_hide_what_was_made_since(lagging: Any) -> None:
     own_delete(lagging)
-    lagging.copy.try_commit(Change((Create(VM, encode(a_vm(reason="new"))),), ""))
+    lagging.copy.try_commit(Change((Create(VM, encode(a_vm(reason="new"))),), ""), lagging.copy.snapshot())
     lagging.lagging.tells(VM, None)
     assert shown(lagging) == (0, "new")
 
@@ -347,7 +307,7 @@ def test_nothing_to_do_is_looked_up_once_and_not_again_when_nothing_was_seen(lag
 def test_what_was_decided_elsewhere_on_old_data_is_not_written_and_read_anew(lagging: Any) -> None:
     stored = lagging.copy.snapshot().vm("web1")
     written(lagging, reason="theirs")
-    assert not lagging.copy.try_commit(Change((changes.write_vm(stored, stored.value),), ""))
+    assert not lagging.copy.try_commit(Change((changes.write_vm(stored, stored.value),), ""), lagging.copy.snapshot())
     assert shown(lagging) == (1, "theirs")
 
 

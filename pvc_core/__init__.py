@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pvc_core.contributions import ApiBody, ApiQuery, ApiResource, ApiSite, CliCommand, api_method
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
     from pvc_core.events import Event, NodeChange, VmChange
@@ -68,6 +69,9 @@ __all__ = [
     "FenceAgentEntry",
     "NetworkEntry",
     "ConfigSection",
+    "CliCommand",
+    "ApiResource",
+    "api_method",
     # what a driver implements
     "Selector",
     "Filter",
@@ -102,6 +106,9 @@ __all__ = [
     "NetworkSite",
     "NetworkSpec",
     "NetworkState",
+    "ApiSite",
+    "ApiBody",
+    "ApiQuery",
     "PluginOptions",
     "VmProposal",
     "VmChange",
@@ -124,6 +131,12 @@ _HOMES = {
     "DomainDefinition": "domain_xml",
     "PvcError": "errors",
     "PluginError": "errors",
+    "ApiBody": "contributions",
+    "ApiQuery": "contributions",
+    "ApiResource": "contributions",
+    "ApiSite": "contributions",
+    "CliCommand": "contributions",
+    "api_method": "contributions",
     "Event": "events",
     "NodeChange": "events",
     "VmChange": "events",

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import pluggy
 
+from pvc_core.contributions import ApiResource, CliCommand
 from pvc_core.events import Event, NodeChange, VmChange
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
@@ -247,6 +248,66 @@ def pvc_networks(options: PluginOptions) -> Sequence[NetworkEntry]:  # type: ign
         @hookimpl
         def pvc_networks():
             return [NetworkEntry("macvtap", "guests directly on the host's link", open_macvtap)]
+    """
+
+
+@hookspec
+def pvc_cli_commands() -> Sequence[CliCommand]:  # type: ignore[empty-body]
+    """Add commands to `pvc`, below a group that exists or one of their own.
+
+    Asked only where plugins are installed beside PVC's own, and then when help is shown or a word is no command of
+    `pvc` itself; the command is imported when somebody runs it. It is a click command that gets the invocation as its
+    object: `session.api` asks the API, `session.show` prints an answer in the form of `-o`. A command that exists
+    already is never replaced, and what two plugins add under one name is refused to both. When it raises anything but
+    PVC's and click's errors, or cannot be imported, the error names the plugin; every other command works.
+
+        from pvc_core import CliCommand, hookimpl
+
+        def pools():
+            import click  # which daemons that load this plugin do not need
+
+            @click.command(help="List Acme's pools.")
+            @click.pass_obj
+            def command(session):
+                document = session.api.get("storage", "acme")
+                session.show(document, lambda: ", ".join(document["pools"]))
+
+            return command
+
+        @hookimpl
+        def pvc_cli_commands():
+            return [CliCommand(("storage", "acme", "pools"), pools, "List Acme's pools.")]
+    """
+
+
+@hookspec
+def pvc_api_resources() -> Sequence[ApiResource]:  # type: ignore[empty-body]
+    """Add resources to the API, under /api/v1.
+
+    They are built once per API process, and appear in the OpenAPI document with what their methods declare. Every
+    request is authenticated as any other; a method without a declaration takes an admin. A template that could match
+    a path of PVC's own, or of another plugin's, is refused. An exception in a method answers that one request with a
+    problem; a resource whose `build` raises is not served. Of each plugin only some requests are served at a time,
+    so that one that hangs leaves threads to all others.
+
+        import msgspec
+        from pvc_core import ApiResource, api_method, hookimpl
+
+        class Pools(msgspec.Struct):
+            pools: tuple[str, ...]
+
+        class PoolCollection:
+            def __init__(self, site):
+                self._site = site
+
+            @api_method("viewer", Pools)
+            def on_get(self, req, resp):
+                "List the pools."
+                resp.media = Pools(tuple(sorted(self._site.snapshot().nodes)))
+
+        @hookimpl
+        def pvc_api_resources():
+            return [ApiResource("/storage/acme", PoolCollection, "Acme's pools")]
     """
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 import pluggy
 
 from pvc_core import hookspecs
+from pvc_core.contributions import ApiResource, CliCommand
 from pvc_core.errors import PluginError
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.networks import NetworkEntry
@@ -47,6 +48,8 @@ DriverEntry = (
     | StorageBackendEntry
     | FenceAgentEntry
     | NetworkEntry
+    | CliCommand
+    | ApiResource
 )
 
 ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
@@ -58,8 +61,10 @@ ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
     "storage_backends": StorageBackendEntry,
     "fence_agents": FenceAgentEntry,
     "networks": NetworkEntry,
+    "cli_commands": CliCommand,
+    "api_resources": ApiResource,
 }
-"""Kinds of drivers; the hook that registers one is called `pvc_<kind>`."""
+"""Kinds of drivers and contributions; the hook that registers one is called `pvc_<kind>`."""
 
 _CALLED: Mapping[type[DriverEntry], tuple[str, str]] = {
     StoreEntry: ("open", ""),
@@ -242,17 +247,21 @@ def _checked_entries(plugin: str, kind: str, answer: object) -> tuple[DriverEntr
     for entry in answer:
         if not isinstance(entry, entry_type):
             raise PluginError(plugin, f"{hook} returned a {type(entry).__name__} instead of a {entry_type.__name__}")
-        if not isinstance(entry.name, str) or not _DRIVER_NAME.fullmatch(entry.name) or entry.name in _RESERVED_NAMES:
-            raise PluginError(plugin, f"{hook} registers {entry.name!r}, which is no valid name of a driver")
+        if isinstance(entry, CliCommand | ApiResource):
+            if problem := entry.problem():
+                raise PluginError(plugin, f"{hook}: {entry!r} cannot be used: {problem}")
+        else:
+            _check_driver(plugin, hook, entry)
         if entry.name in names:
             raise PluginError(plugin, f"{hook} registers {entry.name!r} twice")
-        _check_driver(plugin, hook, entry)
         names.add(entry.name)
     return tuple(dataclasses.replace(entry, plugin=plugin) for entry in answer)
 
 
 def _check_driver(plugin: str, hook: str, entry: DriverEntry) -> None:
-    """The object behind the name can be called as its Protocol says."""
+    """The name is one, and the object behind it can be called as its Protocol says."""
+    if not isinstance(entry.name, str) or not _DRIVER_NAME.fullmatch(entry.name) or entry.name in _RESERVED_NAMES:
+        raise PluginError(plugin, f"{hook} registers {entry.name!r}, which is no valid name of a driver")
     attribute, method = _CALLED[type(entry)]
     driver = getattr(entry, attribute)
     if isinstance(driver, type) and method:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
+from pvc_core.contributions import ApiResource, CliCommand
 from pvc_core.errors import InvalidInput, PluginError, PvcError
 from pvc_core.fencing import FenceAgentEntry
 from pvc_core.hook_calls import HookImplementation, call_hook
@@ -83,6 +84,8 @@ class Registry:
     storage_backends: Mapping[str, StorageBackendEntry]
     fence_agents: Mapping[str, FenceAgentEntry]
     networks: Mapping[str, NetworkEntry]
+    cli_commands: Mapping[str, CliCommand]
+    api_resources: Mapping[str, ApiResource]
     configurations: PluginConfigurations
     """What is configured for those plugins that have options."""
     calls: PluginCalls
@@ -124,6 +127,8 @@ class Registry:
         self.storage_backends = _by_name(granted, StorageBackendEntry)
         self.fence_agents = _by_name(granted, FenceAgentEntry)
         self.networks = _by_name(granted, NetworkEntry)
+        self.cli_commands = _by_name(granted, CliCommand)
+        self.api_resources = _by_name(granted, ApiResource)
         active = [active_info(plugin, granted, refusals.get(plugin.found.name, ())) for plugin in loaded]
         self.plugins = tuple(sorted([*active, *refused], key=lambda info: (info.name, info.distribution)))
         reported += [f"plugin {info.name}: {info.error}" for info in self.plugins if info.error]

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import falcon
 
+from pvc_api.contributed import Contributed, contributed_resources
 from pvc_api.documentation import SPEC_PATH
 from pvc_api.media import json_handlers
 from pvc_api.middleware import Authentication, RequestLog
@@ -25,6 +26,7 @@ from pvc_api.services import Services
 App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
 
 PREFIX = "/api/v1"
+PLUGIN_TEMPLATES = ("/plugin", "/plugin/{name}")
 
 
 def create_app(services: Services) -> App:
@@ -35,14 +37,24 @@ def create_app(services: Services) -> App:
     app.resp_options.media_handlers = json_handlers()
     app.req_options.strip_url_path_trailing_slash = True
     install_error_handlers(app)
-    for template, resource in _routes(services).items():
+    own = _routes(services)
+    contributed = contributed_resources(services, (*own, *PLUGIN_TEMPLATES, SPEC_PATH.removeprefix(PREFIX)))
+    for plugin, refusals in contributed.refusals.items():
+        services.log.error("plugin_problem", plugin=plugin, problem="; ".join(refusals))
+    plugins = dict(zip(PLUGIN_TEMPLATES, _plugin_resources(services, contributed), strict=True))
+    for template, resource in {**own, **plugins, **contributed.resources}.items():
         app.add_route(f"{PREFIX}{template}", resource)
     app.add_route(SPEC_PATH, OpenApi(app))
     return app
 
 
+def _plugin_resources(services: Services, contributed: Contributed) -> tuple[object, ...]:
+    """Those that tell what became of plugins, contributions included; they come last."""
+    return PluginCollection(services, contributed.refusals), Plugin(services, contributed.refusals)
+
+
 def _routes(services: Services) -> dict[str, object]:
-    """Resources by URI template."""
+    """Resources by URI template, all but those of `PLUGIN_TEMPLATES`."""
     return {
         "/health": HealthCheck(services),
         "/vm": VmCollection(services),
@@ -63,8 +75,6 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/capacity": ClusterCapacity(services),
         "/cluster/placement": ClusterPlacement(services),
         "/events": EventCollection(services),
-        "/plugin": PluginCollection(services),
-        "/plugin/{name}": Plugin(services),
         "/token": TokenCollection(services),
         "/token/{name}": Token(services),
     }

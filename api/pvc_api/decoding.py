@@ -14,24 +14,20 @@ from typing import TypeVar
 import msgspec
 from msgspec import inspect
 
+from pvc_core.contributions import ApiBody, ApiQuery
 from pvc_core.errors import InvalidInput
 from pvc_core.strict_reading import meant, nearest
 
 T = TypeVar("T")
+
+Body = ApiBody
+Query = ApiQuery
 
 _AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]|\[(?P<any>\.\.\.)\]")
 _SHOWN_CHARACTERS = 80
-
-
-class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request's JSON body. Unknown fields are refused."""
-
-
-class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request's query string. Unknown parameters are refused."""
 
 
 def read(model: type[T], value: object) -> T:

@@ -7,6 +7,7 @@ OpenAPI document of them. What it does not know is added here: problem+json, oth
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -30,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., None])
 Tag = Literal["VMs", "Nodes", "Cluster", "Events", "Plugins", "Tokens", "Service"]
 
 SPEC_PATH = "/api/v1/openapi.json"
+OWN_PACKAGES = ("pvc_api", "pvc_core")
 ALWAYS = (400, 401, 403, 422, 500, 503)
 """Problems that every method which needs a token may answer with."""
 
@@ -106,11 +108,32 @@ _ERROR_HEADERS = {
 }
 ETAG = {"ETag": "The record's version, for If-Match"}
 
-spec = SpecTree(
+
+def _schema_name(model: type[Any]) -> str:
+    """A model's name in the document; a plugin's begins with that of its package, so that it is not taken for ours."""
+    package = model.__module__.partition(".")[0]
+    return model.__name__ if package in OWN_PACKAGES else f"{package}.{model.__name__}"
+
+
+class _Spec(SpecTree):
+    """All declarations of this process."""
+
+    def document_of(self, app: falcon.App[falcon.Request, falcon.Response]) -> dict[str, Any]:
+        """What SpecTree makes of one application; it would answer every other one with the first one's document."""
+        self.register(app)  # type: ignore[no-untyped-call, unused-ignore]
+        models = copy.deepcopy(self.models)  # the nested ones are moved out of them
+        try:
+            return self._generate_spec()
+        finally:
+            self.models.clear()
+            self.models.update(models)
+
+
+spec = _Spec(
     backend=_Backend,
     model_adapter=cast(Any, _Adapter()),  # its protocol wants one exception type for all adapters
-    naming_strategy=lambda model: str(model.__name__),
-    nested_naming_strategy=lambda _parent, child: child,
+    naming_strategy=_schema_name,
+    nested_naming_strategy=lambda parent, child: f"{parent.rpartition('.')[0]}.{child}".removeprefix("."),
     validation_error_model=Problem,
     page_templates={},
     title="PVC",
@@ -132,7 +155,7 @@ def documented(
     *,
     problems: tuple[int, ...] = (),
     body: type[Body] | None = None,
-    query: type[Query] = NoQuery,
+    query: type[Query] | None = NoQuery,
     headers: dict[str, str] | None = None,
     or_stream: Media | None = None,
 ) -> Callable[[F], F]:
@@ -170,8 +193,7 @@ def documented(
 
 def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of an application that has all its routes."""
-    spec.register(app)
-    document: dict[str, Any] = spec.spec
+    document = spec.document_of(app)
     document["info"]["version"] = pvc_version()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -181,11 +203,24 @@ def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[s
     schemas = document["components"]["schemas"]
     for name in [name for name in schemas if name.endswith("Query")]:
         del schemas[name]  # they are listed as parameters
+    _drop_unused(document, [name for name in schemas if "." in name])
     schemas[Problem.__name__]["additionalProperties"] = True  # the error's own fields
     for answer in Answer.__subclasses__():
         if answer.__name__ in schemas:  # no field is ever left out of an answer
             schemas[answer.__name__]["required"] = list(schemas[answer.__name__]["properties"])
     return document
+
+
+def _drop_unused(document: dict[str, Any], names: list[str]) -> None:
+    """Without those of these schemas that nothing refers to: of plugins that another application in here serves."""
+    schemas = document["components"]["schemas"]
+    while True:
+        text = msgspec.json.encode(document).decode()
+        unused = [name for name in names if name in schemas and f'"#/components/schemas/{name}"' not in text]
+        if not unused:
+            return
+        for name in unused:
+            del schemas[name]
 
 
 _ID_CHARACTERS = str.maketrans({"/": "_", "{": "", "}": "", "-": "_", ".": "_"})

@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
+from pvc_api.problems import TooManyStreams
 from pvc_api.waiting import Waiter
 from pvc_core.cluster_view import ClusterView
-from pvc_core.errors import PvcError, StoreUnavailable
+from pvc_core.errors import StoreUnavailable
 from pvc_core.event_log import EventLog, EventPage, Wanted
 from pvc_core.ports import Clock
 
@@ -31,16 +31,6 @@ ALL = 100_000
 
 _GREETING = f": events follow\nretry: {RECONNECT_MS}\n\n".encode()
 _HEARTBEAT = b": nothing new\n\n"
-
-
-@dataclass(eq=False)
-class TooManyStreams(PvcError):
-    """As many readers follow the events of this process as it has threads for."""
-
-    limit: int
-
-    def sentence(self) -> str:
-        return f"{self.limit} readers follow the events here already, which is all that this process serves"
 
 
 class EventTail:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from pvc_api.views import DriverView, PluginOnNode, PluginView
 from pvc_core.errors import NotFound
@@ -14,10 +15,16 @@ from pvc_core.snapshot import ClusterSnapshot, NodeView
 NODES_IN_A_SENTENCE = 3
 
 
-def plugins_of(registry: Registry, snapshot: ClusterSnapshot) -> tuple[PluginView, ...]:
-    """The plugins of this process by name, then those that only nodes have."""
+def plugins_of(
+    registry: Registry, snapshot: ClusterSnapshot, refusals: Mapping[str, Sequence[str]]
+) -> tuple[PluginView, ...]:
+    """The plugins of this process by name, then those that only nodes have.
+
+    refusals: by plugin, what more of it was refused than the registry knows.
+    """
     troubles = registry.calls.troubles()
-    here = [_view_of(info, registry, troubles, snapshot) for info in registry.plugins]
+    infos = [_with_refusals(info, refusals.get(info.name, ())) for info in registry.plugins]
+    here = [_view_of(info, registry, troubles, snapshot) for info in infos]
     known = {view.name for view in here}
     elsewhere = [
         PluginView(
@@ -31,6 +38,10 @@ def plugins_of(registry: Registry, snapshot: ClusterSnapshot) -> tuple[PluginVie
         if name not in known
     ]
     return (*here, *elsewhere)
+
+
+def _with_refusals(info: PluginInfo, refusals: Sequence[str]) -> PluginInfo:
+    return replace(info, error="; ".join(filter(None, (info.error, *refusals)))) if info.state == "active" else info
 
 
 def plugin_named(name: str, plugins: Sequence[PluginView]) -> PluginView:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
-from pvc_api.event_stream import TooManyStreams
 from pvc_core.errors import MEANINGS, ErrorMeaning, PvcError, StoreUnavailable, Unauthenticated, meaning_of
 
 PROBLEM_JSON = "application/problem+json"
@@ -46,8 +45,30 @@ class PreconditionFailed(PvcError):
         return f"{self.subject} is at version {self.current}, If-Match asks for {self.expected}"
 
 
+@dataclass(eq=False)
+class PluginBusy(PvcError):
+    """As many requests as one plugin may have at a time are with it already."""
+
+    plugin: str
+    limit: int
+
+    def sentence(self) -> str:
+        return f"plugin {self.plugin} is busy with {self.limit} requests, which is all that it may have at a time"
+
+
+@dataclass(eq=False)
+class TooManyStreams(PvcError):
+    """As many readers follow the events of this process as it has threads for."""
+
+    limit: int
+
+    def sentence(self) -> str:
+        return f"{self.limit} readers follow the events here already, which is all that this process serves"
+
+
 OWN_MEANINGS: Mapping[type[PvcError], ErrorMeaning] = {
     PreconditionFailed: ErrorMeaning("precondition_failed", 412, 5),
+    PluginBusy: ErrorMeaning("plugin_busy", 503, 7),
     TooManyStreams: ErrorMeaning("too_many_streams", 503, 7),
 }
 """Errors that only HTTP knows."""
@@ -82,7 +103,7 @@ def answer_pvc_error(
 ) -> None:
     """One of our own: its fields are the problem's."""
     meaning = OWN_MEANINGS.get(type(error)) or meaning_of(error)
-    if isinstance(error, StoreUnavailable | TooManyStreams):
+    if isinstance(error, StoreUnavailable | TooManyStreams | PluginBusy):
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
     if isinstance(error, Unauthenticated):
         resp.set_header("WWW-Authenticate", 'Bearer realm="pvc"')

@@ -82,11 +82,11 @@ def _questions(file: str, environment: Mapping[str, str]) -> Questions:
     from pvc_core.snapshot_file import read_snapshot
 
     snapshot = read_snapshot(read_text(file, "the snapshot", MAX_SNAPSHOT_BYTES), file)
-    registry = Registry.load(*_configured_plugins(environment))
+    registry = Registry.load(*configured_plugins(environment))
     return Questions(snapshot, Placer(registry), registry.recovery_policies)
 
 
-def _configured_plugins(environment: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, object]]:
+def configured_plugins(environment: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, object]]:
     """What this machine blocks, and what it says to plugins; nothing on one that is no part of a cluster."""
     from pvc_core.configuration import configuration_path, load_configuration
 

@@ -17,6 +17,7 @@ from pvc_cli.connections import (
     load_connections,
     save_connections,
 )
+from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import emit, say
 from pvc_cli.references import ConnectionReference
 from pvc_cli.session import Session, output_option, pass_session
@@ -25,7 +26,7 @@ from pvc_cli.words import NOTHING, yes_no
 from pvc_core.errors import InvalidInput
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def connection() -> None:
     """Clusters to speak to: where their API is, and the token."""
 

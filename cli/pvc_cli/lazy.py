@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lazy: a click group that imports a command when it is named, so that `pvc` starts as fast as its smallest part."""
+"""lazy: a click group that imports a command when it is named, so that `pvc` starts as fast as its smallest part.
+
+What plugins add below it stands after its own commands, and never in the place of one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+from pvc_cli import contributed
 
 
 class LazyGroup(click.Group):
@@ -18,13 +23,23 @@ class LazyGroup(click.Group):
         self._lazy = dict(lazy or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._lazy) + [name for name in super().list_commands(ctx) if name not in self._lazy]
+        own = list(self._lazy) + [name for name in super().list_commands(ctx) if name not in self._lazy]
+        return own + [name for name in sorted(contributed.below(ctx)) if name not in own]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.commands and cmd_name in self._lazy:
-            module, _, attribute = self._lazy[cmd_name].partition(":")
+        own = self.own_command(cmd_name)
+        return own if own is not None else contributed.command_for(ctx, cmd_name, _group_of_plugins)
+
+    def own_command(self, name: str) -> click.Command | None:
+        """The command that PVC itself has under this name."""
+        if name not in self.commands and name in self._lazy:
+            module, _, attribute = self._lazy[name].partition(":")
             command = getattr(import_module(module), attribute)
             if not isinstance(command, click.Command):
-                raise TypeError(f"{self._lazy[cmd_name]} is not a click command")
-            self.add_command(command, cmd_name)
-        return super().get_command(ctx, cmd_name)
+                raise TypeError(f"{self._lazy[name]} is not a click command")
+            self.add_command(command, name)
+        return self.commands.get(name)
+
+
+def _group_of_plugins(name: str, summary: str) -> LazyGroup:
+    return LazyGroup(name, help=summary)

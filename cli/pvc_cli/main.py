@@ -20,7 +20,7 @@ from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import Output, is_coloured
 from pvc_cli.references import ConnectionReference
 from pvc_cli.session import Session, output_option, pass_session
-from pvc_core.errors import PvcError
+from pvc_core.errors import PluginError, PvcError
 
 GROUPS = {
     "vm": "pvc_cli.vm_commands:vm",
@@ -73,6 +73,8 @@ def _run(command: Callable[[], Any], session: Session) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except OSError as error:  # what is read is checked where it is read; this is the output
+        if session.plugin:
+            return _failed(session, PluginError(session.plugin, f"{type(error).__name__}: {error}"))
         _complain(f"the output cannot be written: {error.strerror or error}")
         return FAILED
     except click.Abort as error:
@@ -83,6 +85,10 @@ def _run(command: Callable[[], Any], session: Session) -> int:
         return _misused(session, error)
     except PvcError as error:
         return _failed(session, error)
+    except Exception as error:
+        if not session.plugin:
+            raise
+        return _failed(session, PluginError(session.plugin, f"{type(error).__name__}: {error}"))
     return result if isinstance(result, int) else DONE
 
 

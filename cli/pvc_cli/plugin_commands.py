@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import click
 
+from pvc_cli.contributed import refusals
+from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import Shown, emit, note, warn
 from pvc_cli.plugin_new import new
 from pvc_cli.session import Session, output_option, pass_session
@@ -25,7 +27,7 @@ MOOD_OF_STATE = {
 WORD_OF_CIRCUIT = {"closed": "active", "half-open": "on trial", "open": "left out"}
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def plugin() -> None:
     """Plugins, and the drivers that they register."""
 
@@ -49,6 +51,10 @@ def list_(session: Session, whole_cluster: bool) -> None:
     table = _table_of_nodes if whole_cluster else _table
     emit(session.output, document, lambda: table(plugins), lambda: [plugin["name"] for plugin in plugins])
     for problem in document["problems"]:
+        note(f"refused: {problem}")
+    context = click.get_current_context()
+    root = context.find_root().command
+    for problem in refusals(root, context) if isinstance(root, click.Group) else ():
         note(f"refused: {problem}")
     for view in plugins:
         warn(_warnings(view))

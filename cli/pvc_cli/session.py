@@ -16,7 +16,7 @@ import click
 
 from pvc_cli.client import ANSWER_TIMEOUT_S, Api, open_local, open_remote
 from pvc_cli.connections import choose_connection
-from pvc_cli.output import Output
+from pvc_cli.output import Output, emit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +35,8 @@ class Session:
     """Pause between two looks at something that takes long, when the API does not hold its answer."""
     going_on: str = ""
     """What goes on in the cluster when the person interrupts now: a sentence."""
+    plugin: str = ""
+    """The plugin whose command runs."""
     _api: Api | None = None
 
     @property
@@ -43,6 +45,10 @@ class Session:
         if self._api is None:
             self._api = (self.opener or _open)(self)
         return self._api
+
+    def show(self, document: object, people: Callable[[], str]) -> None:
+        """Print an answer of a plugin's command: as JSON or YAML where that is asked for, else what `people` makes."""
+        emit(self.output, document, people)
 
     def close(self) -> None:
         """Give back what was opened."""

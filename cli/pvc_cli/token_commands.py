@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import emit, note
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table
@@ -29,7 +30,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
         return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def token() -> None:
     """Tokens: who may use the API over the network, and for what."""
 

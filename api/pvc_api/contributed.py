@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""contributed: the resources that plugins add to the API: which are served, and what keeps one from harming others.
+
+None takes a path that PVC or another plugin serves. What a plugin's method raises, or answers against its own
+declaration, is a problem of that one request and names the plugin; and of each plugin only some requests are served
+at a time, so that one that hangs leaves threads to everybody else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import falcon
+import msgspec
+
+from pvc_api.documentation import Media, documented
+from pvc_api.problems import PluginBusy
+from pvc_api.services import Services
+from pvc_core.contributions import ApiMethod, ApiResource, ApiSite, declared_by, overlap
+from pvc_core.errors import PluginError, PvcError
+from pvc_core.plugin_types import PluginOptions
+from pvc_core.snapshot_copies import copy_for_plugins
+
+METHODS = ("on_get", "on_post", "on_put", "on_patch", "on_delete")
+UNDECLARED = ApiMethod()
+
+Responder = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Contributed:
+    """Resources by template; and by plugin, why others of it are not served."""
+
+    resources: Mapping[str, object]
+    refusals: Mapping[str, tuple[str, ...]]
+
+
+def contributed_resources(services: Services, taken: Iterable[str]) -> Contributed:
+    """What plugins add to an API that serves the templates `taken` itself."""
+    entries = services.registry.api_resources.values()
+    own = tuple(taken)
+    resources: dict[str, object] = {}
+    refusals: dict[str, list[str]] = {}
+    gates: dict[str, Gate] = {}
+    for entry in entries:
+        gate = gates.setdefault(entry.plugin, Gate(entry.plugin, max(1, services.waiter.slots // 2)))
+        try:
+            _refuse_taken(entry, own, entries)
+            resources[entry.template] = _built(entry, services, gate)
+        except PluginError as failure:
+            refusals.setdefault(entry.plugin, []).append(f"{entry.template} is not served: {failure.problem}")
+    return Contributed(resources, {plugin: tuple(sentences) for plugin, sentences in refusals.items()})
+
+
+def _refuse_taken(entry: ApiResource, own: Iterable[str], entries: Iterable[ApiResource]) -> None:
+    """Raises `PluginError` when somebody else's template could match the same path."""
+    for template in own:
+        if overlap(entry.template, template):
+            raise PluginError(entry.plugin, f"PVC serves {template}")
+    for other in entries:
+        if other is not entry and overlap(entry.template, other.template):
+            raise PluginError(entry.plugin, f"plugin {other.plugin} adds {other.template}")
+
+
+def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
+    """The resource as the application serves it, its methods guarded and documented. Raises `PluginError`."""
+    calls, registry = services.registry.calls, services.registry
+
+    def options() -> PluginOptions:
+        return registry.options(entry.plugin, services.view.settings)
+
+    site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store)
+    resource = calls.ask(entry.plugin, entry.build, site, deadline_s=calls.limits.open_s)
+    methods = {
+        name: _served(entry, responder, gate)
+        for name in METHODS
+        if callable(responder := getattr(resource, name, None))
+    }
+    if not methods:
+        raise PluginError(entry.plugin, f"what build returned serves none of {', '.join(METHODS)}")
+    return type("ContributedResource", (), methods)()
+
+
+def _served(entry: ApiResource, responder: Responder, gate: Gate) -> Responder:
+    declared = declared_by(responder) or UNDECLARED
+
+    def method(self: object, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
+        with gate:
+            _answer(entry.plugin, responder, declared, req, resp, fields)
+
+    answers: dict[int, type[msgspec.Struct] | Media] = {**declared.answers} or {200: Media(falcon.MEDIA_JSON)}
+    method.__doc__ = responder.__doc__ or f"{entry.summary.rstrip('.')}."
+    try:
+        return documented(
+            "Plugins",
+            declared.access,
+            answers,
+            problems=declared.problems,
+            body=cast(Any, declared.body),
+            query=cast(Any, declared.query),
+        )(method)
+    except Exception as error:
+        raise PluginError(entry.plugin, f"its declaration cannot be documented: {error}") from error
+
+
+def _answer(
+    plugin: str,
+    responder: Responder,
+    declared: ApiMethod,
+    req: falcon.Request,
+    resp: falcon.Response,
+    fields: Mapping[str, str],
+) -> None:
+    """Call the plugin's method. Raises `PluginError` for whatever it does wrong; problems it means pass."""
+    try:
+        responder(req, resp, **fields)
+    except (PvcError, falcon.HTTPError, falcon.HTTPStatus, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        req.context.log.error("plugin_request_crashed", plugin=plugin, exc_info=error)
+        raise PluginError(plugin, f"{type(error).__name__} in {req.method} {req.path}; see the server's log") from error
+    model = declared.answers.get(resp.status_code)
+    if model is None or isinstance(resp.media, model):
+        return
+    try:
+        resp.media = msgspec.convert(msgspec.to_builtins(resp.media), model)
+    except (msgspec.ValidationError, TypeError) as error:
+        resp.media = None
+        raise PluginError(plugin, f"its answer is no {model.__name__}: {error}") from error
+
+
+class Gate:
+    """Lets a bounded number of requests at a time through to one plugin."""
+
+    def __init__(self, plugin: str, limit: int) -> None:
+        self._plugin = plugin
+        self._limit = limit
+        self._free = threading.BoundedSemaphore(limit)
+
+    def __enter__(self) -> None:
+        """Raises `PluginBusy` at once when there is no room."""
+        if not self._free.acquire(blocking=False):
+            raise PluginBusy(self._plugin, self._limit)
+
+    def __exit__(self, *_raised: object) -> None:
+        self._free.release()

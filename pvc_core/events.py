@@ -57,6 +57,9 @@ class EventKind(enum.StrEnum):
     NODE_READY = "node_ready"
     LEADER_ELECTED = "leader_elected"
     SETTINGS_CHANGED = "settings_changed"
+    RULE_ADDED = "rule_added"
+    RULE_CHANGED = "rule_changed"
+    RULE_REMOVED = "rule_removed"
     TOKEN_CREATED = "token_created"
     TOKEN_REMOVED = "token_removed"
     PLUGIN_FAILED = "plugin_failed"
@@ -91,6 +94,9 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_READY: "A node is in service again.",
     EventKind.LEADER_ELECTED: "Another daemon, that of `node`, leads the cluster.",
     EventKind.SETTINGS_CHANGED: "Settings of the cluster are others.",
+    EventKind.RULE_ADDED: "There is a new rule.",
+    EventKind.RULE_CHANGED: "A rule says something else now.",
+    EventKind.RULE_REMOVED: "A rule is forgotten.",
     EventKind.TOKEN_CREATED: "There is a new token for the API.",
     EventKind.TOKEN_REMOVED: "A token for the API is refused from now on.",
     EventKind.PLUGIN_FAILED: "`plugin` failed and something else took its place; at most once a minute and process.",

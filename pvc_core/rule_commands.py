@@ -16,8 +16,9 @@ from pvc_core.changes import Change, already
 from pvc_core.codec import encode
 from pvc_core.command_base import CommandBase, Outcome
 from pvc_core.errors import AlreadyExists, NotFound
+from pvc_core.events import EventKind, Happening
 from pvc_core.model import Rule
-from pvc_core.ports import Create, Delete, Set
+from pvc_core.ports import Create, Delete, Op, Set
 from pvc_core.rule_checks import checked_rule, parse_rule
 from pvc_core.rule_guards import rule_is_changed
 from pvc_core.rules import Rulebook, violations_of
@@ -53,7 +54,7 @@ class RuleCommands(CommandBase):
             if checked == stored.value:
                 return already(stored, f"rule {name} says so already")
             ops = (Set(stored.key, encode(checked, stored.data), stored.version), *rule_is_changed(snapshot))
-            return Change(ops, f"rule {name} changed{_note(checked, snapshot)}")
+            return _change(EventKind.RULE_CHANGED, ops, f"rule {name} changed{_note(checked, snapshot)}", checked)
 
         return self._outcome(self._view.commit(decide))
 
@@ -65,7 +66,8 @@ class RuleCommands(CommandBase):
             if name not in snapshot.rules and not broken:
                 raise NotFound("rule", name, tuple(snapshot.rules))
             version = self._version_of_broken(name) if broken else snapshot.rules[name].version
-            return Change((Delete(layout.rule(name), version), *rule_is_changed(snapshot)), f"rule {name} is removed")
+            ops = (Delete(layout.rule(name), version), *rule_is_changed(snapshot))
+            return _change(EventKind.RULE_REMOVED, ops, f"rule {name} is removed")
 
         return self._outcome(self._view.commit(decide))
 
@@ -81,7 +83,19 @@ class RuleCommands(CommandBase):
         key = layout.rule(rule.name)
         reason = f"rule {rule.name} added{_note(rule, snapshot)}"
         ops = (Create(key, encode(rule)), *rule_is_changed(snapshot))
-        return Change(ops, reason)
+        return _change(EventKind.RULE_ADDED, ops, reason, rule)
+
+
+def _change(kind: EventKind, ops: tuple[Op, ...], reason: str, rule: Rule | None = None) -> Change:
+    """With its event, which also tells what the rule says."""
+    told = f"{reason}; {_in_words(rule)}" if rule else reason
+    return Change(ops, reason, happenings=(Happening(kind, told),))
+
+
+def _in_words(rule: Rule) -> str:
+    how = "prefer" if rule.kind == "prefer" else f"{'hard' if rule.hard else 'soft'} {rule.kind}"
+    nodes = "".join(f", {node}={weight:g}" for node, weight in rule.nodes.items())
+    return f"{how}: {', '.join(rule.members)}{nodes}"
 
 
 def _note(rule: Rule, snapshot: ClusterSnapshot) -> str:

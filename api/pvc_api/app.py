@@ -17,6 +17,7 @@ from pvc_api.resources.events import EventCollection
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
 from pvc_api.resources.plans import ClusterCapacity, ClusterPlacement, ClusterSnapshotFile, NodePlan, VmPlan
 from pvc_api.resources.plugins import Plugin, PluginCollection
+from pvc_api.resources.rules import RuleCollection, RuleResource
 from pvc_api.resources.service import HealthCheck, OpenApi
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
@@ -71,6 +72,8 @@ def _routes(services: Services) -> dict[str, object]:
         "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),
+        "/cluster/rule": RuleCollection(services),
+        "/cluster/rule/{name}": RuleResource(services),
         "/cluster/snapshot": ClusterSnapshotFile(services),
         "/cluster/capacity": ClusterCapacity(services),
         "/cluster/placement": ClusterPlacement(services),

@@ -19,7 +19,7 @@ from pvc_api.views import SettingValue, ShownVmState
 from pvc_api.waiting import SinceVersion, WaitSeconds
 from pvc_core.events import EventKind
 from pvc_core.metadata import LIST_FIELDS
-from pvc_core.model import Name, Settings, VmMetadata
+from pvc_core.model import Name, RuleKind, Settings, VmMetadata
 
 
 def _patch_of(
@@ -106,6 +106,21 @@ class TokenBody(Body, frozen=True):
     name: Name
     role: Role
     expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+
+
+class RuleBody(Body, frozen=True):
+    """A rule. members: VMs, or `tag:T`; also as one string. nodes: of kind `prefer`, their weights."""
+
+    kind: RuleKind
+    members: tuple[str, ...] | str
+    hard: bool = False
+    nodes: dict[str, float] | UnsetType = UNSET
+
+
+class NewRuleBody(RuleBody, frozen=True, kw_only=True):
+    """A new rule."""
+
+    name: Name
 
 
 class VmListQuery(Query, frozen=True):

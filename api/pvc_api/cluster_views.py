@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pvc_api.node_views import is_report_stale
 from pvc_api.plugin_views import skews
+from pvc_api.rule_views import rule_problems
 from pvc_api.version import pvc_version
 from pvc_api.views import BrokenRecordView, ClusterStatus
 from pvc_api.vm_views import is_limit_violated
@@ -50,6 +51,7 @@ def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
             yield f"VM {record.name} is on {record.node}, outside its limit ({', '.join(record.metadata.node_limit)})"
         if record.node not in snapshot.nodes:
             yield f"VM {record.name} is assigned to {record.node}, which is no node of this cluster"
+    yield from rule_problems(snapshot)
     yield from (broken.sentence() for _, broken in sorted(snapshot.broken.items()))
     yield from _skew(snapshot)
 

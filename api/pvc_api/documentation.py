@@ -8,7 +8,7 @@ OpenAPI document of them. What it does not know is added here: problem+json, oth
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar, cast
@@ -205,7 +205,7 @@ def openapi_document(app: falcon.App[falcon.Request, falcon.Response]) -> dict[s
         del schemas[name]  # they are listed as parameters
     _drop_unused(document, [name for name in schemas if "." in name])
     schemas[Problem.__name__]["additionalProperties"] = True  # the error's own fields
-    for answer in Answer.__subclasses__():
+    for answer in _answers(Answer):
         if answer.__name__ in schemas:  # no field is ever left out of an answer
             schemas[answer.__name__]["required"] = list(schemas[answer.__name__]["properties"])
     return document
@@ -221,6 +221,12 @@ def _drop_unused(document: dict[str, Any], names: list[str]) -> None:
             return
         for name in unused:
             del schemas[name]
+
+
+def _answers(root: type[Answer]) -> Iterator[type[Answer]]:
+    for answer in root.__subclasses__():
+        yield answer
+        yield from _answers(answer)
 
 
 _ID_CHARACTERS = str.maketrans({"/": "_", "{": "", "}": "", "-": "_", ".": "_"})

@@ -13,7 +13,7 @@ import msgspec
 
 from pvc_api.authentication import Role
 from pvc_core.events import Event
-from pvc_core.model import MigrationMethod, NodeMode, PluginTrouble
+from pvc_core.model import MigrationMethod, NodeMode, PluginTrouble, RuleKind
 from pvc_core.placement import Decision
 
 ShownVmState = Literal[
@@ -70,6 +70,21 @@ class VmView(Answer, frozen=True, kw_only=True, gc=False):
     limit_violated: bool = False
     progress_pct: Percent | None = None
     problem: str = ""
+
+
+class VmRuleView(Answer, frozen=True, kw_only=True):
+    """A rule about a VM; `problem`: how the VM breaks it now, with others. Empty when it does not."""
+
+    name: str
+    kind: RuleKind
+    hard: bool
+    problem: str
+
+
+class VmInfo(VmView, frozen=True, kw_only=True, gc=False):
+    """One VM with the rules about it."""
+
+    rules: tuple[VmRuleView, ...] = ()
 
 
 class VmList(Answer, frozen=True, kw_only=True):
@@ -239,6 +254,45 @@ class SettingsOutcome(Answer, frozen=True, kw_only=True):
     changed: bool
     reason: str
     warnings: tuple[str, ...] = ()
+
+
+class RuleView(Answer, frozen=True, kw_only=True):
+    """A rule: whom it is about now, and whether it is kept.
+
+    vms: the members by name. missing: names among them that no VM has. problems: how it is broken, a sentence each.
+    """
+
+    name: str
+    kind: RuleKind
+    members: tuple[str, ...]
+    hard: bool
+    nodes: dict[str, float]
+    vms: tuple[str, ...]
+    missing: tuple[str, ...]
+    state: Literal["kept", "broken"]
+    problems: tuple[str, ...]
+
+
+class RuleList(Answer, frozen=True, kw_only=True):
+    """All rules by name, and those whose records do not parse."""
+
+    rules: tuple[RuleView, ...]
+    broken: tuple[BrokenRecordView, ...]
+
+
+class RuleOutcome(Answer, frozen=True, kw_only=True):
+    """What a command on a rule did."""
+
+    rule: RuleView
+    changed: bool
+    reason: str
+
+
+class RuleRemoved(Answer, frozen=True, kw_only=True):
+    """The rule is gone."""
+
+    name: str
+    reason: str
 
 
 class EventList(Answer, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from pvc_core.errors import InvalidInput
 
 COMMANDS = {
     "capacity": "pvc_cli.cluster_capacity:capacity",
+    "rule": "pvc_cli.rule_commands:rule",
     "snapshot": "pvc_cli.cluster_capacity:snapshot",
 }
 

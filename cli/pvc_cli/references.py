@@ -78,6 +78,26 @@ class NodeReference(_Completed):
         return [str(node["name"]) for node in session.api.get("node")["nodes"]]
 
 
+class RuleReference(_Completed):
+    """A rule's name."""
+
+    name = "rule"
+
+    def names(self, session: Session) -> Iterable[str]:
+        return [str(rule["name"]) for rule in session.api.get("cluster", "rule")["rules"]]
+
+
+class RuleMember(_Completed):
+    """A VM's name, or a tag as tag:T."""
+
+    name = "member"
+
+    def names(self, session: Session) -> Iterable[str]:
+        vms = session.api.get("vm")["vms"]
+        tags = {f"tag:{tag}" for vm in vms for tag in vm["tags"]}
+        return [*(str(vm["name"]) for vm in vms if vm.get("name")), *tags]
+
+
 class ConnectionReference(_Completed):
     """A connection's name."""
 

@@ -40,6 +40,21 @@ class VmView(TypedDict):
     problem: str
 
 
+class VmRule(TypedDict):
+    """A rule about a VM."""
+
+    name: str
+    kind: str
+    hard: bool
+    problem: str
+
+
+class VmInfo(VmView):
+    """One VM with the rules about it."""
+
+    rules: list[VmRule]
+
+
 METADATA_FIELDS = (
     "node_limit",
     "node_selector",
@@ -145,6 +160,28 @@ class ClusterStatus(TypedDict):
     problems: list[str]
 
 
+class RuleView(TypedDict):
+    """A rule: whom it is about now, and whether it is kept."""
+
+    name: str
+    kind: str
+    members: list[str]
+    hard: bool
+    nodes: dict[str, float]
+    vms: list[str]
+    missing: list[str]
+    state: str
+    problems: list[str]
+
+
+class RuleOutcome(TypedDict):
+    """What a command on a rule did."""
+
+    rule: RuleView
+    changed: bool
+    reason: str
+
+
 class EventView(TypedDict):
     """One thing that happened."""
 
@@ -221,6 +258,7 @@ class Ranked(TypedDict):
     score: float
     raw: float
     parts: dict[str, float]
+    preference: float
 
 
 class Rejection(TypedDict):

@@ -13,7 +13,7 @@ from pvc_cli.output import emit
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import METADATA_FIELDS, VmView
+from pvc_cli.views import METADATA_FIELDS, VmInfo, VmRule, VmView
 from pvc_cli.vm_definition import metadata_value
 from pvc_cli.words import MOOD_OF_STATE, NOTHING, listed, memory, name_of, vm_notes, yes_no
 
@@ -84,7 +84,7 @@ def list_(
 @pass_session
 def info(session: Session, vm: str) -> None:
     """Show everything that is known of VM."""
-    view: VmView = session.api.get("vm", resolve_vm(session, vm))
+    view: VmInfo = session.api.get("vm", resolve_vm(session, vm))
     emit(session.output, view, lambda: facts_table(_facts(view)), lambda: [name_of(view)])
 
 
@@ -113,7 +113,7 @@ def vm_table(vms: Iterable[VmView]) -> Table:
     return table
 
 
-def _facts(vm: VmView) -> dict[str, str | Cell]:
+def _facts(vm: VmInfo) -> dict[str, str | Cell]:
     """Label to value: the record, what is unusual about it, the metadata."""
     percent = "" if vm["progress_pct"] is None else f" ({vm['progress_pct']} %)"
     unusual = {
@@ -133,4 +133,15 @@ def _facts(vm: VmView) -> dict[str, str | Cell]:
         "vcpus": str(vm["vcpus"]),
         **{label: Cell(value, "warning") for label, value in unusual.items() if value},
         **{field: metadata_value(field, vm.get(field)) for field in METADATA_FIELDS},
+        **_rules(vm.get("rules", [])),
     }
+
+
+def _rules(rules: list[VmRule]) -> dict[str, str | Cell]:
+    """Which rules are about the VM, and which of them it breaks; nothing for one without rules."""
+    if not rules:
+        return {}
+    names = [f"{rule['name']} ({rule['kind']}, {'hard' if rule['hard'] else 'soft'})" for rule in rules]
+    broken = [f"{rule['name']}: {rule['problem']}" for rule in rules if rule["problem"]]
+    found: dict[str, str | Cell] = {"rules": ", ".join(names)}
+    return {**found, "broken rules": Cell("; ".join(broken), "bad")} if broken else found

@@ -29,6 +29,8 @@ METHODS_BY_ROLE = {
         ("GET", "/node/hv1/domain-state"),
         ("GET", "/cluster"),
         ("GET", "/cluster/settings"),
+        ("GET", "/cluster/rule"),
+        ("GET", "/cluster/rule/nobody"),
         ("GET", "/events"),
         ("GET", "/plugin"),
         ("GET", "/plugin/selectors"),
@@ -46,6 +48,9 @@ METHODS_BY_ROLE = {
     ],
     "admin": [
         ("POST", "/cluster/settings"),
+        ("POST", "/cluster/rule"),
+        ("PUT", "/cluster/rule/nobody"),
+        ("DELETE", "/cluster/rule/nobody"),
         ("GET", "/token"),
         ("POST", "/token"),
         ("DELETE", "/token/nobody"),

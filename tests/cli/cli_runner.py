@@ -139,6 +139,7 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
         "limit_violated": False,
         "progress_pct": None,
         "problem": "",
+        "rules": [],
         **fields,
     }
 

@@ -35,6 +35,7 @@ WANTED = """
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     node list|info|flush|ready
     cluster status|settings|capacity|snapshot
+    cluster:rule add|list|show|remove
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
@@ -50,7 +51,7 @@ def test_every_command_of_the_design_is_there() -> None:
     for line in WANTED.split("\n"):
         group, _, names = line.strip().partition(" ")
         for name in filter(None, names.split("|")):
-            assert f"pvc {group} {name}" in NAMES
+            assert f"pvc {group.replace(':', ' ')} {name}" in NAMES
     assert {"pvc completion", "pvc version"} <= set(NAMES)
 
 
@@ -109,6 +110,10 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.PluginOnNode, views.PluginOnNode),
         (cli_views.PluginTrouble, PluginTrouble),
         (cli_views.DriverView, views.DriverView),
+        (cli_views.VmInfo, views.VmInfo),
+        (cli_views.VmRule, views.VmRuleView),
+        (cli_views.RuleView, views.RuleView),
+        (cli_views.RuleOutcome, views.RuleOutcome),
         (cli_views.EventView, Event),
         (cli_views.TokenView, views.TokenView),
         (cli_views.Decision, Decision),

@@ -259,5 +259,5 @@ def test_a_commit_writes_its_event_in_the_same_transaction(cluster: Any) -> None
     taken = Create(layout.vm_name("web1"), b"")
     cluster.store.transaction([taken])
     change = Change((taken,), "r", happenings=(Happening(EventKind.VM_DEFINED, "r"),))
-    assert not cluster.view.try_commit(change)
+    assert not cluster.view.try_commit(change, cluster.snapshot())
     assert events_of(cluster) == []

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import falcon
+import msgspec
 from msgspec import UNSET
 
 from pvc_api.bodies import DefineBody, DefinitionBody, MetadataPatch, VmListQuery, WaitQuery, fields_set
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
+from pvc_api.rule_views import rules_of_vm
 from pvc_api.services import Services
-from pvc_api.views import VmList, VmOutcome, VmView
+from pvc_api.views import VmInfo, VmList, VmOutcome
 from pvc_api.vm_answers import VmAnswers
 from pvc_api.vm_views import VmFilter, VmListEncoder, view_in
 from pvc_core.metadata import apply_patch
@@ -65,12 +67,13 @@ class Vm:
         self._lookup = Lookup(services.view, services.store)
         self._answers = VmAnswers(services)
 
-    @documented("VMs", "viewer", {200: VmView}, problems=(404, 409), headers=ETAG)
+    @documented("VMs", "viewer", {200: VmInfo}, problems=(404, 409), headers=ETAG)
     def on_get(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Show a VM."""
+        """Show a VM, and the rules about it."""
         snapshot, stored = self._lookup.vm(vm)
         resp.set_header("ETag", etag(stored.version))
-        resp.media = view_in(snapshot, stored)
+        view = view_in(snapshot, stored)
+        resp.media = VmInfo(**msgspec.structs.asdict(view), rules=rules_of_vm(stored.value, snapshot))
 
     @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412), body=MetadataPatch, headers=ETAG)
     def on_post(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:

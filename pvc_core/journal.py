@@ -51,19 +51,20 @@ def nobody() -> str:
 
 
 class Journal:
-    """Writes one author's events, or those of whoever `author` says is acting now. Thread-safe.
+    """Writes one author's events, or those of whoever `author` says is acting now. Thread-safe."""
 
-    on_written: called after the commit, on the thread that made it; it must return at once and not raise.
-    """
-
-    def __init__(self, clock: Clock, author: Callable[[], str] = nobody, on_written: Listener | None = None) -> None:
+    def __init__(self, clock: Clock, author: Callable[[], str] = nobody) -> None:
         self._clock = clock
         self._author = author
-        self._on_written = on_written
+        self._listeners: tuple[Listener, ...] = ()
         self._lock = threading.Lock()
         self._writer = secrets.token_hex(4)
         self._last_ms = 0
         self._count = 0
+
+    def listen(self, listener: Listener) -> None:
+        """Call it after each commit, on the thread that made it; it must return at once and not raise."""
+        self._listeners = (*self._listeners, listener)
 
     def written(self, happenings: Sequence[Happening]) -> tuple[Written, ...]:
         """The events to put into the transaction of the change, by their `op`."""
@@ -74,9 +75,9 @@ class Journal:
 
     def tell(self, written: Sequence[Written]) -> None:
         """The transaction was made: these have happened."""
-        if self._on_written is not None:
-            for each in written:
-                self._on_written(each)
+        for each in written:
+            for listener in self._listeners:
+                listener(each)
 
     def _next_id(self) -> str:
         with self._lock:

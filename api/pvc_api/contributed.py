@@ -75,7 +75,7 @@ def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
     site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store)
     resource = calls.ask(entry.plugin, entry.build, site, deadline_s=calls.limits.open_s)
     methods = {
-        name: _served(entry, responder, gate)
+        name: _served(entry, responder, gate, services.on_plugin_failure)
         for name in METHODS
         if callable(responder := getattr(resource, name, None))
     }
@@ -84,12 +84,18 @@ def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
     return type("ContributedResource", (), methods)()
 
 
-def _served(entry: ApiResource, responder: Responder, gate: Gate) -> Responder:
+def _served(
+    entry: ApiResource, responder: Responder, gate: Gate, on_failure: Callable[[PluginError], None]
+) -> Responder:
     declared = declared_by(responder) or UNDECLARED
 
     def method(self: object, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
-        with gate:
-            _answer(entry.plugin, responder, declared, req, resp, fields)
+        try:
+            with gate:
+                _answer(entry.plugin, responder, declared, req, resp, fields)
+        except PluginError as failure:
+            on_failure(failure)
+            raise
 
     answers: dict[int, type[msgspec.Struct] | Media] = {**declared.answers} or {200: Media(falcon.MEDIA_JSON)}
     method.__doc__ = responder.__doc__ or f"{entry.summary.rstrip('.')}."
@@ -114,13 +120,12 @@ def _answer(
     resp: falcon.Response,
     fields: Mapping[str, str],
 ) -> None:
-    """Call the plugin's method. Raises `PluginError` for whatever it does wrong; problems it means pass."""
+    """Call the plugin's method. Raises `PluginError` for whatever it does wrong; problems that it means pass."""
     try:
         responder(req, resp, **fields)
     except (PvcError, falcon.HTTPError, falcon.HTTPStatus, KeyboardInterrupt):
         raise
     except BaseException as error:
-        req.context.log.error("plugin_request_crashed", plugin=plugin, exc_info=error)
         raise PluginError(plugin, f"{type(error).__name__} in {req.method} {req.path}; see the server's log") from error
     model = declared.answers.get(resp.status_code)
     if model is None or isinstance(resp.media, model):

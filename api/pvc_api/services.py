@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +14,7 @@ from pvc_api.tokens import TokenBook
 from pvc_api.waiting import Waiter
 from pvc_core.cluster_view import ClusterView
 from pvc_core.commands import Commands
+from pvc_core.errors import PluginError
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
 
@@ -31,6 +33,8 @@ class Services:
     tokens: TokenBook
     waiter: Waiter
     event_tail: EventTail
+    on_plugin_failure: Callable[[PluginError], None]
+    """Writes an event of it, at most once a minute and plugin."""
     clock: Clock
     log: Log
     audit_log: Log

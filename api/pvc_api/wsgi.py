@@ -128,10 +128,11 @@ def _compose(
     mirror_tokens: bool = True,
 ) -> Serving:
     clock = SystemClock()
-    notifier = Notifier(registry, lambda: view.settings)
-    journal = Journal(clock, lambda: acting().author, notifier)
+    journal = Journal(clock, lambda: acting().author)
     notes = Notes(store, journal, clock)
     view = ConditionalView(store, clock, journal)
+    notifier = Notifier(registry, lambda: view.settings, notes.plugin_failed)
+    journal.listen(notifier)
     tokens = TokenBook(store, clock, journal)
     waiter = Waiter(view, clock, waiting_slots)
     services = Services(
@@ -143,6 +144,7 @@ def _compose(
         tokens=tokens,
         waiter=waiter,
         event_tail=EventTail(EventLog(store), view, waiter, clock),
+        on_plugin_failure=notes.plugin_failed,
         clock=clock,
         log=log,
         audit_log=audit_log,

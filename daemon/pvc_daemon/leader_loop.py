@@ -46,7 +46,9 @@ class LeaderLoop:
         self._clock = clock
         self._registry = registry
         self._store = store
-        self._journal = Journal(clock, lambda: f"leader:{node}", on_written)
+        self._journal = Journal(clock, lambda: f"leader:{node}")
+        if on_written is not None:
+            self._journal.listen(on_written)
         self._notes = Notes(store, self._journal, clock)
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)

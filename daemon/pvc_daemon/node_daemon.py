@@ -11,7 +11,7 @@ from pvc_core import layout
 from pvc_core.configuration import Configuration
 from pvc_core.election import Election
 from pvc_core.errors import PvcError, StoreUnavailable
-from pvc_core.journal import Journal
+from pvc_core.journal import Journal, Notes
 from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
 from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState
@@ -45,8 +45,10 @@ class NodeDaemon:
         self._registry = registry
         self._clock = clock
         self._progress: dict[str, int] = {}
-        self._notifier = Notifier(registry, lambda: self._agent.records.settings)
-        journal = Journal(clock, lambda: f"agent:{name}", self._notifier)
+        journal = Journal(clock, lambda: f"agent:{name}")
+        self._notes = Notes(store, journal, clock)
+        self._notifier = Notifier(registry, lambda: self._agent.records.settings, self._notes.plugin_failed)
+        journal.listen(self._notifier)
         member = _member(name, version, registry)
         self._membership = Membership(store, clock, _node_record(configuration), member, journal)
         may_act = self._membership.is_registered
@@ -99,6 +101,7 @@ class NodeDaemon:
         except StoreUnavailable as error:
             log.warning("left_without_store", node=self._name, problem=error.problem)
         self._notifier.close()
+        self._notes.close()
         self._hypervisor.close()
         self._store.close()
         log.info("node_stopped", node=self._name)

@@ -77,9 +77,10 @@ class ApiProcess:
         self.log = structlog.testing.LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.BoundLogger)
         self.store = CountingStore(store)
-        self.notifier = Notifier(registry, lambda: self.view.settings)
-        self.journal = Journal(self.clock, lambda: acting().author, self.notifier)
+        self.journal = Journal(self.clock, lambda: acting().author)
         self.notes = Notes(self.store, self.journal, self.clock)
+        self.notifier = Notifier(registry, lambda: self.view.settings, self.notes.plugin_failed)
+        self.journal.listen(self.notifier)
         self.view = ConditionalView(self.store, self.clock, self.journal)
         self.tokens = TokenBook(self.store, self.clock, self.journal)
         self.waiter = Waiter(self.view, self.clock, slots=4)
@@ -92,6 +93,7 @@ class ApiProcess:
             tokens=self.tokens,
             waiter=self.waiter,
             event_tail=EventTail(EventLog(self.store), self.view, self.waiter, self.clock),
+            on_plugin_failure=self.notes.plugin_failed,
             clock=self.clock,
             log=log,
             audit_log=log,

@@ -98,8 +98,19 @@ def test_the_real_server_serves_and_stops_within_two_seconds_also_while_clients_
         def wait_for_long() -> None:
             answers.append(client.get("/vm/web1/state?wait=60", timeout=70))
 
-        waiting = [threading.Thread(target=wait_for_long) for _ in range(4)]
-        for thread in waiting:
+        heard = threading.Event()
+
+        def follow_events() -> None:
+            with client.stream("GET", "/events?follow=true&limit=1", timeout=70) as stream:
+                for line in stream.iter_lines():
+                    if line.startswith("data:") and "vm_defined" in line:
+                        heard.set()
+
+        waiting = [threading.Thread(target=follow_events)]
+        waiting[0].start()
+        assert heard.wait(20)
+        waiting += [threading.Thread(target=wait_for_long) for _ in range(4)]
+        for thread in waiting[1:]:
             thread.start()
         time.sleep(0.5)  # so that the requests are with the workers; nothing tells when they are
         assert server.stop() < 5  # two seconds is the aim; a busy machine may need more, those who wait a minute
@@ -107,6 +118,7 @@ def test_the_real_server_serves_and_stops_within_two_seconds_also_while_clients_
             thread.join(5)
     assert server.process.returncode == 0
     assert [answer.json()["settled"] for answer in answers] == [False] * 4
+    assert not any(thread.is_alive() for thread in waiting)
     events = [json.loads(line)["event"] for line in server.log.read_text().splitlines() if line.startswith("{")]
     assert events.count("worker_started") == 2
     assert events.count("worker_stopped") == 2

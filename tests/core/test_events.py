@@ -46,7 +46,9 @@ def events_of(cluster: Any) -> list[Event]:
 
 def acting_as(cluster: Any, author: str, told: list[Written] | None = None) -> Commands:
     """The commands of somebody."""
-    journal = Journal(SystemClock(), lambda: author, told.append if told is not None else None)
+    journal = Journal(SystemClock(), lambda: author)
+    if told is not None:
+        journal.listen(told.append)
     view = ClusterView(cluster.store, ManualClock(), journal)
     view.start()
     cluster._views.append(view)

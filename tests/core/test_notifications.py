@@ -13,10 +13,12 @@ from stored_cluster import ANY, Xml
 
 from pvc_core import Event, NodeChange, VmChange, hookimpl
 from pvc_core.errors import PluginError
-from pvc_core.events import EventKind, Happening
+from pvc_core.events import EventKind, Happening, of_node
 from pvc_core.journal import Journal, Written
-from pvc_core.model import Settings
+from pvc_core.model import NodeRecord, Settings
 from pvc_core.notifications import Notifier
+from pvc_core.plugin_calls import CallLimits
+from pvc_core.plugin_loading import FoundPlugin
 from pvc_core.registry import Registry
 from pvc_core.testing.manual_clock import ManualClock
 
@@ -55,7 +57,8 @@ def notifier_of(*plugins: object, failures: list[PluginError] | None = None, que
 def test_a_command_tells_of_the_record_before_and_after_and_then_of_the_event(three: Any, xml: Xml) -> None:
     plugin = Listening()
     notifier = notifier_of(plugin)
-    three.view._journal = Journal(ManualClock(), lambda: "api:ci", notifier)
+    three.view._journal = Journal(ManualClock(), lambda: "api:ci")
+    three.view._journal.listen(notifier)
     record = three.commands.define(xml("web1"), ANY).vm
     three.commands.flush("hv2")
     notifier.close(PATIENCE_S)
@@ -79,6 +82,41 @@ def test_a_plugin_that_raises_costs_only_itself_and_is_named() -> None:
     notifier.close(PATIENCE_S)
     assert len(plugin.told) == 2
     assert {failure.plugin for failure in failures} == {"plugin0"}
+
+
+def test_a_plugin_that_hangs_costs_the_others_a_moment_and_is_named() -> None:
+    go_on = threading.Event()
+
+    class Hanging:
+        @hookimpl
+        def pvc_event(self, event: Event) -> None:
+            go_on.wait(PATIENCE_S)
+
+    plugin, failures = Listening(), list[PluginError]()
+    found = [FoundPlugin("hanging", Hanging), FoundPlugin("listening", lambda: plugin)]
+    registry = Registry(found, limits=CallLimits(answer_s=0.1))
+    notifier = Notifier(registry, Settings, failures.append)
+    for written in events(2):
+        notifier(written)
+    notifier.close(PATIENCE_S)
+    go_on.set()
+    assert len(plugin.told) == 2
+    assert {failure.plugin for failure in failures} == {"hanging"}
+
+
+def test_a_plugin_cannot_change_what_others_are_told() -> None:
+    class Meddling:
+        @hookimpl
+        def pvc_node_changed(self, change: NodeChange) -> None:
+            change.node.labels["rack"] = "x"
+
+    plugin = Listening()
+    notifier = notifier_of(Meddling(), plugin, Meddling())
+    record = NodeRecord(name="hv1", labels={"rack": "a"})
+    happening = of_node(EventKind.NODE_JOINED, None, record, "it is there")
+    notifier(Journal(ManualClock()).written([happening])[0])
+    notifier.close(PATIENCE_S)
+    assert plugin.told[0].node.labels == record.labels == {"rack": "a"}  # type: ignore[attr-defined]
 
 
 def test_what_waits_is_bounded_and_the_oldest_is_dropped_with_a_word_in_the_log() -> None:

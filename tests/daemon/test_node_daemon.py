@@ -12,6 +12,7 @@ import pytest
 from operators import XML, Operator
 from pvc_core import layout
 from pvc_core.errors import NoCandidate, Refused
+from pvc_core.event_log import EventLog
 from pvc_core.ports import Entry, Set
 from pvc_lab.embedded_cluster import EmbeddedCluster
 from pvc_lab.tour_cluster import program
@@ -237,3 +238,29 @@ def test_domains_that_no_record_knows_are_reported_and_left_alone(cluster: Embed
     assert active_on(cluster, "7b1c8d1e-0000-4000-8000-000000000001") == ["hv2"]
     assert active_on(cluster, uuid) == ["hv1"]
     hv2.close()
+
+
+def test_the_events_tell_the_story_of_a_flush_with_its_authors_and_reasons(
+    cluster: EmbeddedCluster, operator: Operator
+) -> None:
+    operator.define("web1", target="hv1")
+    operator.wait_state("web1")
+    operator.commands.flush("hv1")
+    operator.wait_mode("hv1", "flushed")
+    events = EventLog(operator.store).last(1000).events
+    assert [event.node for event in events if event.kind == "node_joined"] != []
+    story = [event for event in events if event.vm == "web1" or (event.node == "hv1" and "flush" in event.kind)]
+    assert [event.kind for event in story] == [
+        "vm_defined",
+        "vm_started",
+        "node_flushing",
+        "vm_migrating",
+        "vm_migrated",
+        "node_flushed",
+    ]
+    assert [event.by.partition(":")[0] for event in story] == ["", "agent", "", "leader", "agent", "leader"]
+    migrating, migrated = story[3:5]
+    assert migrating.decision is not None
+    assert migrating.decision.node == migrating.target == migrated.target == operator.vm("web1").node
+    assert migrating.reason.startswith("flush of hv1; selector mem")
+    assert any(event.kind == "leader_elected" for event in events)

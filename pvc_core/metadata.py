@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from pvc_core.errors import InvalidInput
+from pvc_core.limits import check_limit
 from pvc_core.model import VmMetadata
 from pvc_core.selector_expression import check_selector
 
@@ -62,13 +63,14 @@ def _allowed_values(name: str) -> tuple[str, ...]:
 
 def check_metadata(
     metadata: VmMetadata,
-    nodes: Iterable[str],
+    limit_words: Collection[str],
     selectors: Iterable[str],
     recovery_policies: Iterable[str],
     fields: Collection[str] = FIELDS,
 ) -> VmMetadata:
     """Every name in the metadata is one the cluster knows; "none" means the cluster's default selector.
 
+    limit_words: what a limit may name, see `pvc_core.limits`.
     fields: those that were given. The others may name a node or plugin that has left the cluster since.
     """
     metadata = apply_patch(metadata, {"node_limit": metadata.node_limit, "tags": metadata.tags})
@@ -76,10 +78,8 @@ def check_metadata(
         metadata = msgspec.structs.replace(metadata, node_selector="")
     if not metadata.recovery_policy:
         metadata = msgspec.structs.replace(metadata, recovery_policy=VmMetadata().recovery_policy)
-    known_nodes = sorted(nodes)
-    for node in metadata.node_limit if "node_limit" in fields else ():
-        if node not in known_nodes:
-            raise InvalidInput("node_limit", "is not a node of this cluster", node, known_nodes)
+    if "node_limit" in fields:
+        check_limit(metadata.node_limit, limit_words)
     if "node_selector" in fields and metadata.node_selector:
         selector = check_selector(metadata.node_selector, selectors)
         metadata = msgspec.structs.replace(metadata, node_selector=selector)

@@ -45,7 +45,7 @@ class NodeMode(enum.StrEnum):
 class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What an administrator chooses per VM. Defaults are the cluster's.
 
-    node_limit: nodes it may run on; empty = any. node_selector: "" = the cluster's default selector.
+    node_limit: nodes it may run on, or label:NAME=VALUE; empty = any. node_selector: "" = the cluster's default.
     max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s: None = cluster's.
     """
 

@@ -24,6 +24,7 @@ import msgspec
 
 from pvc_core.capacity_view import CapacityView, with_vm, without_vm
 from pvc_core.errors import NoCandidate, PluginError
+from pvc_core.limits import is_within
 from pvc_core.placement_drivers import PlacementDrivers
 from pvc_core.placement_steps import Filtered, Ranked, Ranking, default_selector, filter_nodes, rank
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest, Rejection
@@ -203,8 +204,11 @@ class Planner:
 
     def _leaves(self, request: PlacementRequest) -> bool:
         """Whether the VM cannot stay where it is."""
-        limit = request.metadata.node_limit
-        return request.current_node in request.exclude or (bool(limit) and request.current_node not in limit)
+        node = self._snapshot.nodes.get(request.current_node)
+        labels = node.record.value.labels if node else {}
+        return request.current_node in request.exclude or not is_within(
+            request.metadata.node_limit, request.current_node, labels
+        )
 
     def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
         """The nodes to consider, those that hold a reservation of this VM without it."""

@@ -138,4 +138,5 @@ def _node_digest(node: NodeView, snapshot: ClusterSnapshot) -> str:
 
 
 def _rules_digest(snapshot: ClusterSnapshot) -> str:
-    return _digest({name: stored.value for name, stored in snapshot.rules.items()})
+    """Of what the rules say, and not of who was placed under them."""
+    return _digest({name: msgspec.structs.replace(stored.value, guard={}) for name, stored in snapshot.rules.items()})

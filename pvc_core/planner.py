@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from pvc_core.limits import nodes_within
 from pvc_core.model import VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.plan_assignment import NOWHERE, Assignment, assign, weights_of
@@ -140,7 +141,7 @@ def plan(
     may_move_others: running VMs that were not asked for may be migrated to make room.
     """
     wishes = [wish for wish in wishes if not wish.to or wish.to != wish.request.current_node]
-    requests = [_bound(wish) for wish in wishes]
+    requests = [_bound(wish, snapshot) for wish in wishes]
     arrangement = arrange(requests, snapshot, placer, effort)
     places = {decision.uuid: decision for decision in arrangement.decisions}
     if all(decision.node for decision in places.values()):
@@ -151,13 +152,14 @@ def plan(
     return _plan_of_order(wishes, snapshot, placer, arrangement, may_move_others, effort)
 
 
-def _bound(wish: Wish) -> PlacementRequest:
+def _bound(wish: Wish, snapshot: ClusterSnapshot) -> PlacementRequest:
     """The request for the place that counts: a wish for one node is a limit to it, within the VM's own."""
     limit = wish.request.metadata.node_limit
     if not wish.to:
         return wish.request
-    narrowed = (wish.to,) if not limit or wish.to in limit else limit
-    exclude = wish.request.exclude if narrowed == (wish.to,) else wish.request.exclude | {*limit}
+    within = nodes_within(limit, snapshot)
+    narrowed = (wish.to,) if wish.to in within or not limit else limit
+    exclude = wish.request.exclude if narrowed == (wish.to,) else wish.request.exclude | within
     metadata = msgspec.structs.replace(wish.request.metadata, node_limit=narrowed)
     return replace(wish.request, metadata=metadata, exclude=exclude)
 

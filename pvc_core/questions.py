@@ -19,6 +19,7 @@ from pvc_core.errors import BrokenRecord, Refused
 from pvc_core.leader_actions import HoldVm, LeaderAction, LeaveVm, MoveVm, Policies, drain_of
 from pvc_core.leader_flush import flush, places_elsewhere, refuse_flush
 from pvc_core.leader_slots import Slots
+from pvc_core.limits import limit_words
 from pvc_core.metadata import check_metadata
 from pvc_core.model import DrainReport, NodeMode, VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
@@ -47,7 +48,7 @@ class Questions:
 
     def explain_new(self, size: VmSize, metadata: VmMetadata, name: str = NEW_VM) -> Decision:
         """Where a VM that does not exist would be placed. Raises `InvalidInput` for names nobody knows."""
-        checked = check_metadata(metadata, self.snapshot.nodes, self.placer.drivers.selectors, self.policies)
+        checked = check_metadata(metadata, limit_words(self.snapshot), self.placer.drivers.selectors, self.policies)
         request = PlacementRequest(
             vm=name, uuid="", memory_mib=size.memory_mib, vcpus=size.vcpus, metadata=checked, current_node=""
         )

@@ -22,6 +22,7 @@ from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, w
 from pvc_core.driver_presence import metadata_warnings
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
 from pvc_core.events import EventKind, of_vm
+from pvc_core.limits import is_outside_limit, limit_words
 from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision
@@ -201,8 +202,7 @@ class VmDefinitions(CommandBase):
                 return changes.already(stored, "the metadata is the same", before)
             self._ask_validators(snapshot, domain, metadata, before)
             after = msgspec.structs.replace(before, metadata=metadata)
-            limit = metadata.node_limit
-            violated = bool(limit) and before.node not in limit
+            violated = is_outside_limit(after, snapshot)
             note = f"; {before.node}, where it is now, is outside its limit until it is moved" if violated else ""
             if metadata.tags != before.metadata.tags:
                 note += _newly_broken(stored, after, snapshot)
@@ -212,7 +212,7 @@ class VmDefinitions(CommandBase):
 
     def _checked(self, metadata: VmMetadata, snapshot: ClusterSnapshot, fields: Collection[str] = FIELDS) -> VmMetadata:
         registry = self._registry
-        return check_metadata(metadata, snapshot.nodes, registry.selectors, registry.recovery_policies, fields)
+        return check_metadata(metadata, limit_words(snapshot), registry.selectors, registry.recovery_policies, fields)
 
     def _ask_validators(
         self, snapshot: ClusterSnapshot, domain: DomainDefinition, metadata: VmMetadata, previous: VmRecord | None

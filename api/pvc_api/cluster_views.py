@@ -11,7 +11,7 @@ from pvc_api.plugin_views import skews
 from pvc_api.rule_views import rule_problems
 from pvc_api.version import pvc_version
 from pvc_api.views import BrokenRecordView, ClusterStatus
-from pvc_api.vm_views import is_limit_violated
+from pvc_core.limits import is_outside_limit
 from pvc_core.model import VmState
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
@@ -47,7 +47,7 @@ def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
             yield f"VM {record.name} has failed: {record.reason}"
         if record.held:
             yield f"VM {record.name} is held until {record.home} is ready: {record.reason}"
-        if is_limit_violated(record):
+        if is_outside_limit(record, snapshot):
             yield f"VM {record.name} is on {record.node}, outside its limit ({', '.join(record.metadata.node_limit)})"
         if record.node not in snapshot.nodes:
             yield f"VM {record.name} is assigned to {record.node}, which is no node of this cluster"

@@ -2,7 +2,7 @@
 """vm_views: VMs as the API shows them, encoded once per change of a VM and not once per reader.
 
 A list of ten thousand VMs is the joining of fragments that are already there. A fragment depends on the stored
-record and on a migration's progress alone, so it is kept until one of them is another.
+record, a migration's progress and the limit alone, so it is kept until one of them is another.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pvc_api.views import VmPlaceView, VmView
 from pvc_core import layout
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord
+from pvc_core.limits import is_outside_limit
 from pvc_core.model import VmRecord, VmState
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -32,12 +33,7 @@ def progress_pct(record: VmRecord, snapshot: ClusterSnapshot) -> int | None:
     return source.report.value.progress.get(record.uuid, 0) if source and source.report else 0
 
 
-def is_limit_violated(record: VmRecord) -> bool:
-    """Whether the VM is on a node outside its limit."""
-    return bool(record.metadata.node_limit) and record.node not in record.metadata.node_limit
-
-
-def view_of(record: VmRecord, version: int, progress: int | None = None) -> VmView:
+def view_of(record: VmRecord, version: int, progress: int | None = None, limit_violated: bool = False) -> VmView:
     """A VM as the API shows it."""
     metadata = record.metadata
     return VmView(
@@ -66,14 +62,15 @@ def view_of(record: VmRecord, version: int, progress: int | None = None) -> VmVi
         shutdown_timeout_s=metadata.shutdown_timeout_s,
         tags=metadata.tags,
         profile=metadata.profile,
-        limit_violated=is_limit_violated(record),
+        limit_violated=limit_violated,
         progress_pct=progress,
     )
 
 
 def view_in(snapshot: ClusterSnapshot, stored: Stored[VmRecord]) -> VmView:
     """A VM of a snapshot, with its migration's progress."""
-    return view_of(stored.value, stored.version, progress_pct(stored.value, snapshot))
+    record = stored.value
+    return view_of(record, stored.version, progress_pct(record, snapshot), is_outside_limit(record, snapshot))
 
 
 def broken_view(broken: BrokenRecord) -> VmView:
@@ -96,7 +93,7 @@ def place_view(snapshot: ClusterSnapshot, record: VmRecord) -> VmPlaceView:
         home=record.home,
         target=record.target,
         node_limit=record.metadata.node_limit,
-        limit_violated=is_limit_violated(record),
+        limit_violated=is_outside_limit(record, snapshot),
         progress_pct=progress_pct(record, snapshot),
     )
 
@@ -131,7 +128,7 @@ class VmListEncoder:
     """Lists of VMs as JSON. Thread-safe: what two threads work out at once is the same."""
 
     def __init__(self) -> None:
-        self._fragments: dict[str, tuple[Stored[VmRecord], int | None, msgspec.Raw]] = {}
+        self._fragments: dict[str, tuple[Stored[VmRecord], int | None, bool, msgspec.Raw]] = {}
         self._sorted: tuple[Mapping[str, Stored[VmRecord]], list[Stored[VmRecord]]] = ({}, [])
 
     def encode(self, snapshot: ClusterSnapshot, wanted: VmFilter, limit: int = 0, after: str = "") -> bytes:
@@ -157,15 +154,16 @@ class VmListEncoder:
         return ordered
 
     def _fragment(self, snapshot: ClusterSnapshot, vm: Listed) -> msgspec.Raw:
-        """One VM as JSON, the same bytes as long as neither its record nor its progress changes."""
+        """One VM as JSON, the same bytes as long as neither its record nor what is looked up for it changes."""
         if isinstance(vm, BrokenRecord):
             return msgspec.Raw(_ENCODER.encode(broken_view(vm)))
         progress = progress_pct(vm.value, snapshot)
         kept = self._fragments.get(vm.value.uuid)
-        if kept is not None and kept[0] is vm and kept[1] == progress:
-            return kept[2]
-        fragment = msgspec.Raw(_ENCODER.encode(view_of(vm.value, vm.version, progress)))
-        self._fragments[vm.value.uuid] = (vm, progress, fragment)
+        outside = is_outside_limit(vm.value, snapshot)
+        if kept is not None and kept[0] is vm and kept[1] == progress and kept[2] == outside:
+            return kept[3]
+        fragment = msgspec.Raw(_ENCODER.encode(view_of(vm.value, vm.version, progress, outside)))
+        self._fragments[vm.value.uuid] = (vm, progress, outside, fragment)
         return fragment
 
 

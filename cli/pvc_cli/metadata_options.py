@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pvc_cli.references import NodeReference
+from pvc_cli.references import LimitEntry
 from pvc_cli.session import F
 
 MIGRATION_METHODS = ("live", "shutdown", "none")
@@ -59,8 +59,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--node-limit",
         metavar="NODES",
         multiple=True,
-        type=NodeReference(),
-        help='Nodes it may run on, comma-separated or repeated; "" allows any.  [default: any]',
+        type=LimitEntry(),
+        help="Nodes it may run on, by name or as label:NAME=VALUE, comma-separated or repeated; "
+        '"" allows any.  [default: any]',
     ),
     click.option(
         "-s",

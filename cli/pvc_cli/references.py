@@ -98,6 +98,17 @@ class RuleMember(_Completed):
         return [*(str(vm["name"]) for vm in vms if vm.get("name")), *tags]
 
 
+class LimitEntry(_Completed):
+    """A node's name, or a label of nodes as label:NAME=VALUE."""
+
+    name = "node"
+
+    def names(self, session: Session) -> Iterable[str]:
+        nodes = session.api.get("node")["nodes"]
+        labels = {f"label:{key}={value}" for node in nodes for key, value in node["labels"].items()}
+        return [*(str(node["name"]) for node in nodes), *labels]
+
+
 class ConnectionReference(_Completed):
     """A connection's name."""
 

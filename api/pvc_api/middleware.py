@@ -60,6 +60,7 @@ class RequestLog:
             fields["request_id"] = req.context.request_id
             role = identity.role if identity.name else ""
             self._audit_log.info("audit", role=role, outcome=req.context.outcome, **fields)
+        act_as(NOBODY)
 
 
 class Authentication:

@@ -81,9 +81,10 @@ class Notifier:
                 written, dropped, self._dropped = self._waiting.popleft(), self._dropped, 0
             if dropped:
                 log.warning("notifications_dropped", count=dropped, queue_length=self._waiting.maxlen)
-            self._tell(written)
+            self.tell(written)
 
-    def _tell(self, written: Written) -> None:
+    def tell(self, written: Written) -> None:
+        """Go through the plugins now, on this thread, as a test may want it."""
         if written.change is not None:
             hook = "pvc_vm_changed" if isinstance(written.change, VmChange) else "pvc_node_changed"
             for implementation in self._hooks[hook]:

@@ -28,7 +28,11 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import encode
 from pvc_core.commands import Commands
 from pvc_core.errors import NoCandidate, PluginError, Refused
+from pvc_core.event_log import EventLog
+from pvc_core.events import Event
+from pvc_core.journal import Journal
 from pvc_core.model import DrainReport, NodeMode, Settings, VmMetadata, VmRecord
+from pvc_core.notifications import Notifier
 from pvc_core.placement import Decision, Placer
 from pvc_core.ports import ClusterStore, Create, Delete, Set
 from pvc_core.registry import Registry
@@ -41,6 +45,7 @@ from pvc_core.vm_states import VmEvent
 
 THREE_NODES = ("hv1", "hv2", "hv3")
 MOST_ROUNDS = 200
+MOST_EVENTS = 10_000
 
 
 class FakeCluster:
@@ -71,10 +76,13 @@ class FakeCluster:
         self._idle = {view.name: view.report.value for view in views if view.report is not None}
         for entry in entries_of(a_snapshot(views, vms, settings)).values():
             self._store.transaction([Create(entry.key, entry.data)])
-        self._view = ClusterView(self._store, self._clock)
-        self._view.start()
+        journal = Journal(self._clock, lambda: "operator")
+        view = self._view = ClusterView(self._store, self._clock, journal)
+        # Not through `self`, which then nobody could let go of.
+        journal.listen(Notifier(self.registry, lambda: view.settings, self.plugin_failures.append).tell)
+        view.start()
         self._close = weakref.finalize(self, _close, self._view, self._store, folder)
-        self.commands: Commands = _Commands(self._view, self._store, self.registry, self._clock, self.plugin_failures)
+        self.commands = Commands(self._view, self._store, self.registry, self._clock, self.plugin_failures.append)
         self._placer = Placer(self.registry, self.plugin_failures.append)
 
     def __enter__(self) -> Self:
@@ -159,6 +167,14 @@ class FakeCluster:
         """A VM's record."""
         return self.snapshot().vm(name).value
 
+    def events(self, **fields: str) -> tuple[Event, ...]:
+        """What has happened, oldest first; only those whose fields are these: `events(vm="web1", kind="vm_held")`.
+
+        Plugins have been told of each by their hooks, on this thread.
+        """
+        found = EventLog(self._store).last(MOST_EVENTS).events
+        return tuple(event for event in found if all(getattr(event, name) == fields[name] for name in fields))
+
     def node_of(self, vm: str) -> str:
         """Where a VM is."""
         return self.vm(vm).node
@@ -217,21 +233,6 @@ class FakeCluster:
         ]
         if ops:
             self._view.try_commit(Change(tuple(ops), "reported"), self.snapshot())
-
-
-class _Commands(Commands):
-    """The commands, telling of every plugin that fails."""
-
-    def __init__(
-        self,
-        view: ClusterView,
-        store: ClusterStore,
-        registry: Registry,
-        clock: ManualClock,
-        failures: list[PluginError],
-    ) -> None:
-        super().__init__(view, store, registry, clock)
-        self._placer = Placer(registry, failures.append)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pvc_core import FilterEntry, NodeCapacity, PlacementRequest, RecoveryPolicyEntry, SelectorEntry, Settings
+from pvc_core import (
+    Event,
+    FilterEntry,
+    NodeCapacity,
+    PlacementRequest,
+    RecoveryPolicyEntry,
+    SelectorEntry,
+    Settings,
+    VmChange,
+)
 from pvc_core.errors import InvalidInput, NoCandidate, PluginError
 from pvc_core.hookspecs import hookimpl
 from pvc_core.model import NodeMode, VmState
@@ -166,3 +175,44 @@ def test_a_registry_without_a_store_is_refused_clearly() -> None:
 
     with pytest.raises((InvalidInput, PluginError), match="no driver is loaded"):
         FakeCluster(registry=Registry.of(AcmePlugin()))
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    @hookimpl
+    def pvc_vm_changed(self, change: VmChange) -> None:
+        self.told.append((change.vm.name if change.vm else "", change.reason.partition(";")[0]))
+
+    @hookimpl
+    def pvc_event(self, event: Event) -> None:
+        self.told.append(event.kind)
+
+
+def test_a_plugin_is_told_of_every_change_by_the_time_that_the_command_is_over() -> None:
+    listener = Listener()
+    with FakeCluster(registry=registry_with(listener=listener)) as cluster:
+        cluster.define("web1")
+        assert listener.told == [("web1", "defined"), "vm_defined", ("web1", "started"), "vm_started"]
+        cluster.flush(cluster.node_of("web1"))
+        assert [event.kind for event in cluster.events(vm="web1")] == [
+            "vm_defined",
+            "vm_started",
+            "vm_migrating",
+            "vm_migrated",
+        ]
+
+
+def test_a_plugin_that_fails_to_be_told_is_among_the_failures() -> None:
+    class Deaf:
+        @hookimpl
+        def pvc_event(self, event: Event) -> None:
+            raise RuntimeError("not today")
+
+    with FakeCluster(registry=registry_with(deaf=Deaf())) as cluster:
+        cluster.define("web1")
+        assert {failure.plugin for failure in cluster.plugin_failures} == {"deaf"}
+        assert cluster.vm("web1").state is VmState.RUNNING

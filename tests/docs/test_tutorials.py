@@ -15,22 +15,24 @@ from pages import ROOT, Shown, commands
 from pvc_lab.embedded_cluster import EmbeddedCluster
 from pvc_lab.tour_cluster import program
 
-PAGES_TO_TYPE = ("README.md", "docs/operating.md", "docs/settings.md")
+PAGES_TO_TYPE = ("README.md", "docs/operating.md", "docs/settings.md", "docs/rules.md")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+    labels = {"hv1": {"rack": "a"}, "hv2": {"rack": "a"}, "hv3": {"rack": "b"}}
+    with EmbeddedCluster(tmp_path_factory.mktemp("cluster"), labels=labels) as cluster:
         yield cluster
 
 
 class Reader:
-    """Somebody who types what a page shows, in a home of their own, with the file that the pages define a VM from."""
+    """Somebody who types what a page shows, in a home of their own, with the files that the pages define VMs from."""
 
     def __init__(self, cluster: EmbeddedCluster, home: Path) -> None:
         self.cluster = cluster
         self.home = home
-        (home / "web1.xml").write_text(cluster.definition("web1"))
+        for name in ("web1", "db1", "db2", "app1"):
+            (home / f"{name}.xml").write_text(cluster.definition(name))
         (home / "pvc-ca.pem").write_text("")
 
     def types(self, shown: Shown) -> subprocess.CompletedProcess[str]:

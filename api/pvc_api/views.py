@@ -303,7 +303,10 @@ class EventList(Answer, frozen=True, kw_only=True):
 
 
 class DriverView(Answer, frozen=True, kw_only=True):
-    """What a plugin registers: a selector, filter, recovery policy, store or hypervisor that one can choose by name."""
+    """What a plugin registers: a driver that one can choose by name, such as a selector, or what it adds.
+
+    `cli_commands` are called by their words after `pvc`, `api_resources` by their templates.
+    """
 
     kind: str
     name: str

@@ -21,6 +21,9 @@ from pvc_core.errors import PvcError
 COLUMNS = ("at", "kind", "what", "by", "reason")
 BAD = frozenset({"vm_failed", "vm_start_failed", "plugin_failed"})
 WARNING = frozenset({"vm_ended", "vm_held", "vm_stayed", "vm_migration_failed", "node_left"})
+REMEMBERED = 10_000
+CLOCKS_DIFFER_MS = 60_000
+"""By how much the clocks of a cluster's hosts may differ without an event being missed on the way."""
 WIDTHS = (20, 22, 24, 16)
 """Of the columns but the last while following, where nobody knows what is still to come."""
 
@@ -104,19 +107,35 @@ def _follow(session: Session, parameters: Mapping[str, str], limit: int) -> None
 
 def _stream(session: Session, parameters: Mapping[str, str], limit: int) -> Iterator[EventView]:
     """Events without end: an API that is away for a moment, or ends, is asked again for what came after."""
-    last, was_there = "", False
+    seen: set[str] = set()
+    was_there = False
     while True:
-        asked = {**parameters, **({"since": last} if last else {"limit": str(limit)})}
+        asked = {**parameters, **({"since": _before(max(seen))} if seen else {"limit": str(limit)})}
         try:
             for event in session.api.follow("events", parameters=asked):
-                was_there = True
-                last = max(last, event["id"])
-                yield event
+                if event["id"] not in seen:
+                    seen.add(event["id"])
+                    yield event
+                if len(seen) > REMEMBERED:
+                    seen = _recent(seen)
+            was_there = True
         except PvcError as error:
-            if exit_code_of(error) != UNAVAILABLE or not was_there:
+            if exit_code_of(error) != UNAVAILABLE or not (was_there or seen):
                 raise
             note(f"{error.sentence()}; asking again")
         time.sleep(session.poll_s)
+
+
+def _recent(seen: set[str]) -> set[str]:
+    """Those of which it is still to be known that they were shown."""
+    start = _before(max(seen))
+    return {identity for identity in seen if identity > start}
+
+
+def _before(identity: str) -> str:
+    """Where to go on after this event: a host whose clock is behind may have written an older id since."""
+    ms = identity.partition("-")[0]
+    return f"{max(0, int(ms) - CLOCKS_DIFFER_MS):013d}" if ms.isdecimal() else identity
 
 
 def _line(event: EventView) -> str:

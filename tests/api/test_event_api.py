@@ -12,11 +12,13 @@ import falcon.testing
 import httpx
 import msgspec
 import pytest
-from api_cluster import ApiProcess, Cluster, xml
+from api_cluster import ApiProcess, Cluster, eventually, xml
 
 from pvc_api import event_stream
-from pvc_core import layout
+from pvc_core import FilterEntry, hookimpl, layout
 from pvc_core.errors import StoreUnavailable
+from pvc_core.plugin_loading import FoundPlugin, installed_plugins
+from pvc_core.registry import Registry
 from pvc_core.vm_states import VmEvent
 
 FOLLOW = {"follow": "true"}
@@ -101,6 +103,33 @@ def test_no_event_holds_a_secret(lively: httpx.Client, process: ApiProcess) -> N
     secret = process.token("operator")
     assert secret not in lively.get("/events").text
     assert secret.rpartition("_")[2] not in lively.get("/events").text
+
+
+def test_a_plugin_that_fails_in_a_placement_is_named_by_the_decision_and_by_an_event_of_its_own(
+    cluster: Cluster,
+) -> None:
+    class Broken:
+        def reject(self, request: object, nodes: object, settings: object) -> dict[str, str]:
+            raise RuntimeError("not today")
+
+    class Acme:
+        @hookimpl
+        def pvc_filters(self) -> list[FilterEntry]:
+            return [FilterEntry("broken", "raises", Broken())]
+
+    registry = Registry([*installed_plugins([]), FoundPlugin("acme", Acme)])
+    process = ApiProcess(registry.open_store(cluster.url), registry)
+    process.connection.open()
+    with process.client(process.token("admin")) as api:
+        for name in ("web1", "web2"):
+            assert api.post("/vm", json={"definition": xml(name)}).status_code == 201
+        eventually(lambda: kinds(listed(api)).count("plugin_failed") == 1)
+        (failed,) = listed(api, kind="plugin_failed")
+        assert (failed["plugin"], failed["by"]) == ("acme", "api:admin-token")
+        assert "RuntimeError: not today" in failed["reason"]
+        assert "acme" in listed(api, vm="web1")[0]["decision"]["degraded"]
+    process.notes.close()
+    process.connection.close()
 
 
 # ------------------------------------------------------------------------------------------------------ streams

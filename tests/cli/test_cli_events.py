@@ -63,14 +63,21 @@ def test_a_broken_event_is_named_beside_the_answer(run: Cli) -> None:
     assert "broken: /events/8: no JSON" in ran.err
 
 
-def test_following_prints_an_event_a_line_and_goes_on_after_the_last_one_when_the_stream_ends(run: Cli) -> None:
-    first, second = an_event(1), an_event(2, kind="vm_stopped")
+def test_following_prints_each_event_once_and_goes_on_a_little_before_the_last_one_when_the_stream_ends(
+    run: Cli,
+) -> None:
+    first, second = an_event(100_000), an_event(100_001, kind="vm_stopped")
     gone = problem(401, "unauthenticated", "a valid bearer token is required")
-    api = FakeApi({"GET /events": [stream_of(first), httpx.ConnectError("gone"), stream_of(second), gone]})
+    api = FakeApi({"GET /events": [stream_of(first), httpx.ConnectError("gone"), stream_of(first, second), gone]})
     ran = run("events", "--follow", "-n", "1", "-o", "json", api=api)
     assert [json.loads(line) for line in ran.out.splitlines()] == [first, second]
     assert ran.status == 8
-    assert [asked.query.get("since", "") for asked in api.asked] == ["", first["id"], first["id"], second["id"]]
+    assert [asked.query.get("since", "") for asked in api.asked] == [
+        "",
+        "0000000040000",
+        "0000000040000",
+        "0000000040001",
+    ]
     assert "asking again" in ran.err
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import encode
 from pvc_core.commands import Commands
 from pvc_core.errors import Conflict, NoCandidate
-from pvc_core.model import Rule
+from pvc_core.model import Rule, RuleKind, VmMetadata
 from pvc_core.ports import ClusterStore, Create, Op, Set
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
@@ -78,6 +78,41 @@ def _start_again_and_again(
     finally:
         view.close()
         store.close()
+
+
+def _define_again_and_again(opener: Callable[[], ClusterStore], vm: str, rounds: int, barrier: Barrier) -> None:
+    """One process: in every round it defines a VM with that round's tag, at the moment when the other does."""
+    store, clock = opener(), SystemClock()
+    store.start()
+    view = ClusterView(store, clock)
+    view.start()
+    commands = Commands(view, store, Registry.load(), clock)
+    try:
+        for number in range(rounds):
+            barrier.wait(DEADLINE_S)
+            xml = f"<domain><name>{vm}{number}</name><memory unit='MiB'>16</memory><vcpu>1</vcpu></domain>"
+            commands.define(xml, VmMetadata(tags=(f"t{number}",)), start=True)
+            barrier.wait(DEADLINE_S)
+    finally:
+        view.close()
+        store.close()
+
+
+class Onlooker:
+    """Adds rules, and sees where VMs are."""
+
+    def __init__(self, store: ClusterStore) -> None:
+        self._view = ClusterView(store, SystemClock())
+        self._view.start()
+        self.commands = Commands(self._view, store, Registry.load(), SystemClock())
+
+    def nodes_of(self, *vms: str) -> set[str]:
+        """Once all of them are there."""
+        assert self._view.wait_for(lambda snapshot: snapshot.uuid_by_name.keys() >= {*vms}, DEADLINE_S)
+        return {self._view.snapshot().vm(vm).value.node for vm in vms}
+
+    def close(self) -> None:
+        self._view.close()
 
 
 class Rounds:
@@ -155,3 +190,32 @@ def test_vms_that_are_to_be_together_never_part(harness: StoreHarness) -> None:
 def test_it_is_the_guard_that_keeps_them(harness: StoreHarness) -> None:
     game = Rounds(harness, TOGETHER, ("hv1", "hv2"))
     assert any(len(nodes) == 2 for nodes in game.play(ROUNDS, Careless))
+
+
+@pytest.mark.parametrize(("kind", "nodes_used"), [("apart", 2), ("together", 1)])
+def test_new_vms_keep_a_rule_that_was_added_a_moment_ago(
+    harness: StoreHarness, kind: RuleKind, nodes_used: int
+) -> None:
+    rounds = 50
+    game = Rounds(harness, APART, ("hv1", "hv1"))
+    game.reset()
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(len(MEMBERS) + 1)
+    processes = [
+        context.Process(target=_define_again_and_again, args=(game.opener, vm, rounds, barrier)) for vm in MEMBERS
+    ]
+    for process in processes:
+        process.start()
+    with closing(Onlooker(game.store)) as onlooker:
+        try:
+            for number in range(rounds):
+                rule = {"kind": kind, "members": f"tag:t{number}", "hard": True}
+                onlooker.commands.add_rule(f"r{number}", rule)
+                barrier.wait(DEADLINE_S)
+                barrier.wait(DEADLINE_S)
+                nodes = onlooker.nodes_of(f"a{number}", f"b{number}")
+                assert len(nodes) == nodes_used, f"round {number}"
+        finally:
+            barrier.abort()
+            for process in processes:
+                process.join(DEADLINE_S)

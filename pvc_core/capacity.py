@@ -8,7 +8,7 @@ leaves one out are the filters asked for their sentences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -110,7 +110,11 @@ def _without(columns: Columns, node: str, vms: range) -> Columns:
 def _loss(
     node: str, requests: list[PlacementRequest], columns: Columns, snapshot: ClusterSnapshot, placer: Placer
 ) -> NodeLoss:
-    found = assign(columns, weights_of([request.metadata.priority for request in requests]), EFFORT)
+    weights = weights_of([request.metadata.priority for request in requests])
+    book = placer.rulebook(snapshot)
+    if any(book.concerns(request.vm, request.metadata.tags) for request in requests):
+        return _loss_under_rules(node, requests, columns, weights, snapshot, placer)
+    found = assign(columns, weights, EFFORT)
     if found.is_complete:
         return NodeLoss(survivable=True)
     planner = placer.planner(snapshot)
@@ -124,6 +128,32 @@ def _loss(
     stranded = tuple(Stranded(vm=decision.vm, reason=decision.reason) for decision in decisions if not decision.node)
     proven = not stranded or found.proven or cannot_all_fit(columns)
     return NodeLoss(survivable=not stranded, stranded=stranded, proven=proven)
+
+
+def _loss_under_rules(
+    node: str,
+    requests: list[PlacementRequest],
+    columns: Columns,
+    weights: Sequence[int],
+    snapshot: ClusterSnapshot,
+    placer: Placer,
+) -> NodeLoss:
+    """Where VMs stand in one another's way by rules, columns say too little: the planner decides, or checks them."""
+    planner = placer.planner(snapshot)
+    planner.lose(node)
+    decisions = planner.place_all(requests)
+    left_out = [decision for decision in decisions if not decision.node]
+    if not left_out:
+        return NodeLoss(survivable=True)
+    found = assign(columns, weights, EFFORT)
+    if found.is_complete:
+        checker = placer.planner(snapshot)
+        checker.lose(node)
+        places = zip(requests, found.nodes, strict=True)
+        if all(checker.place(request, only=columns.nodes[place]).node for request, place in places):
+            return NodeLoss(survivable=True)
+    stranded = tuple(Stranded(vm=decision.vm, reason=decision.reason) for decision in left_out)
+    return NodeLoss(survivable=False, stranded=stranded, proven=cannot_all_fit(columns))
 
 
 # ------------------------------------------------------------------------------------------ how many more

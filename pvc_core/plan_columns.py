@@ -155,14 +155,14 @@ def veto_of(
     """What all filters say of one of these VMs on a node after some have come there and some have gone."""
     names = tuple(capacities)
     book = placer.rulebook(snapshot)
-    everyone = {request.uuid for request in requests}
+    leaving = {request.uuid for request in requests if request.current_node in request.exclude}
 
     def ruled(request: PlacementRequest, node: str, come: Collection[int], gone: Collection[int]) -> PlacementRequest:
-        """With what the rules say; the other VMs of the search may be anywhere, so that nobody is bound to them."""
+        """With what the rules say. Others that have to leave as well may go anywhere, so nobody is bound to them."""
         if not book.concerns(request.vm, request.metadata.tags):
             return request
         placed = {requests[other].uuid: node for other in come}
-        course = Course(placed, everyone - placed.keys(), {requests[other].uuid for other in gone})
+        course = Course(placed, leaving - placed.keys(), {requests[other].uuid for other in gone})
         return replace(request, rules=verdict(request, book, snapshot, (node,), course))
 
     def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:

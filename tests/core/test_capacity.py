@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from pvc_core.capacity import VmSize, capacity_of, sentences
+from pvc_core.capacity import VmSize, capacity_of, losses, sentences
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
 from pvc_core.plan_assignment import cannot_all_fit
 from pvc_core.plan_columns import Columns, room_mib
 from pvc_core.registry import Registry
-from pvc_core.testing.builders import a_node, a_request, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_request, a_rule, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 NO_RESERVE = Settings(memory_reserve_mib=0)
@@ -132,3 +132,31 @@ def test_as_many_vms_fit_as_can_be_placed_one_after_the_other(sizes: list[int], 
     while planner.place(a_request(f"vm{placed}", memory_mib=memory_mib)).node:
         placed += 1
     assert capacity_of(snapshot, PLACER, VmSize(memory_mib, 1)).fit == placed
+
+
+def test_a_group_that_no_node_has_room_for_is_stranded() -> None:
+    """Each of the three would fit, two here and one there, but they belong together."""
+    nodes = [a_node("hv1"), a_node("hv2", memory_mib=512 + 2048), a_node("hv3", memory_mib=512 + 2048)]
+    vms = [a_vm(name, node="hv1", memory_mib=1024) for name in "abc"]
+    rule = a_rule("trio", "together", *"abc", hard=True)
+    assert losses(a_snapshot(nodes, vms), PLACER)["hv1"].survivable
+    loss = losses(a_snapshot(nodes, vms, rules=[rule]), PLACER)["hv1"]
+    assert len(loss.stranded) == 1
+    assert "rule trio keeps it together with" in loss.stranded[0].reason
+    larger = [*nodes[:2], a_node("hv3", memory_mib=512 + 3072)]
+    assert losses(a_snapshot(larger, vms, rules=[rule]), PLACER)["hv1"].survivable
+
+
+def test_a_vm_whose_group_is_elsewhere_comes_back_only_there() -> None:
+    nodes = [a_node("hv1"), a_node("hv2", memory_mib=512 + 1024), a_node("hv3")]
+    vms = [a_vm("a", node="hv1", memory_mib=1024), a_vm("b", node="hv2", memory_mib=1024)]
+    rule = a_rule("pair", "together", "a", "b", hard=True)
+    assert not losses(a_snapshot(nodes, vms, rules=[rule]), PLACER)["hv1"].survivable
+
+
+def test_vms_that_are_kept_apart_need_a_node_each() -> None:
+    vms = [a_vm("a", node="hv1"), a_vm("b", node="hv2"), a_vm("c", node="hv3")]
+    rule = a_rule("apart", "apart", "a", "b", "c", hard=True)
+    nodes = [a_node(name) for name in ("hv1", "hv2", "hv3", "hv4")]
+    assert losses(a_snapshot(nodes, vms, rules=[rule]), PLACER)["hv1"].survivable
+    assert not losses(a_snapshot(nodes[:3], vms, rules=[rule]), PLACER)["hv1"].survivable

@@ -9,6 +9,7 @@ import pytest
 
 from pvc_core.model import Rule, VmRecord
 from pvc_core.placement import Decision, Placer
+from pvc_core.planner import Plan, Wish, plan
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.registry import Registry
 from pvc_core.rules import Rulebook, violations
@@ -240,3 +241,37 @@ def test_a_soft_rule_is_broken_too_and_a_preference_never() -> None:
     both = (a_vm("web1", node="hv1"), a_vm("web2", node="hv1"))
     assert [found.hard for found in violations(a_cluster([SOFTLY_APART], *both))] == [False]
     assert not broken(a_rule("near", "prefer", "web1", hv2=10), *both)
+
+
+# ------------------------------------------------------------------------------------------------------ plans
+
+
+def making_room(*rules: Rule) -> Plan:
+    """big goes to hv2, which is full of two VMs; there is room elsewhere for one of them."""
+    nodes = [a_node("hv1"), a_node("hv2", memory_mib=2560), a_node("hv3", memory_mib=1536)]
+    big = a_vm("big", node="hv1", memory_mib=1024)
+    others = [a_vm(name, node="hv2", memory_mib=1024) for name in ("web1", "web2")]
+    snapshot = a_cluster(rules, big, *others, nodes=nodes)
+    wish = Wish(PlacementRequest.for_vm(big, exclude=frozenset({"hv1"})), "hv2")
+    return plan([wish], snapshot, PLACER, may_move_others=True)
+
+
+def test_a_plan_does_not_tear_a_group_apart_to_make_room() -> None:
+    assert len(making_room().steps) == 2
+    assert len(making_room(SOFTLY_TOGETHER).steps) == 2
+    assert not making_room(TOGETHER).steps
+
+
+def test_a_plan_moves_nobody_next_to_one_it_is_kept_apart_from() -> None:
+    apart = a_rule("apart", "apart", "web1", "web2", "db1", hard=True)
+    nodes = [a_node("hv1"), a_node("hv2", memory_mib=1536), a_node("hv3")]
+    vms = [a_vm("big", node="hv1", memory_mib=1024), a_vm("web1", node="hv2", memory_mib=1024)]
+    wish = Wish(PlacementRequest.for_vm(vms[0], exclude=frozenset({"hv1"})), "hv2")
+
+    def steps(*more: VmRecord) -> set[str]:
+        snapshot = a_cluster([apart], *vms, *more, nodes=nodes)
+        return {f"{step.vm} to {step.target}" for step in plan([wish], snapshot, PLACER, may_move_others=True).steps}
+
+    assert "big to hv2" in steps()
+    assert steps(a_vm("db1", node="hv3")) == {"web1 to hv1", "big to hv2"}
+    assert steps(a_vm("db1", node="hv3"), a_vm("web2", node="hv1")) == set()

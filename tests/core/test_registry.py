@@ -76,7 +76,7 @@ def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
 
 def test_what_a_daemon_publishes_of_its_plugins() -> None:
     registry = Registry.load(blocked=["recovery"])
-    assert set(registry.plugin_versions) == {"filters", "hypervisors", "selectors", "stores"}
+    assert set(registry.plugin_versions) == {"exec", "filters", "hypervisors", "selectors", "stores"}
     assert registry.driver_names["selectors"] == ("load", "mem", "memprov", "vcpus", "vms")
     assert registry.driver_names["recovery_policies"] == ()
 

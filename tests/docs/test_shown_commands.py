@@ -29,6 +29,8 @@ COVERED = {
     "pytest test_quiet.py": "tests/docs/test_selector_page.py",
     "pip install -e '.[test]'": "tests/kit/test_plugin_drafts.py",
     "pytest": "tests/kit/test_plugin_drafts.py",
+    "install -m 755 pvc-rank-coolest /usr/local/bin/pvc-rank-coolest": "tests/docs/test_exec_page.py",
+    "/usr/local/bin/pvc-rank-coolest /var/lib/monitoring/inlet < question.json": "tests/docs/test_exec_page.py",
     ".venv/bin/pre-commit install": "tests/architecture/test_commands.py",
     f". {DEFAULT_ROOT}/access.sh": "tests/docs/test_shown_commands.py",
 }

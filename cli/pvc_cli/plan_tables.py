@@ -58,13 +58,20 @@ def decision_status(decision: Decision) -> int:
 
 
 def _ranking(decision: Decision) -> Table:
-    """What the selector said of each candidate; of an expression, also the score by each of its selectors."""
+    """What the selector said of each candidate; of an expression, also the score by each of its selectors.
+
+    Where rules gave points, they come first, as they do when the candidates are ordered.
+    """
     said = decision["selector"]
     selectors = list(decision["ranking"][0].get("parts") or ())
-    ranking = Table(("rank", "node", "score", said, *selectors), right=("rank", "score", said, *selectors))
+    rules = ["rules"] if any(candidate.get("preference") for candidate in decision["ranking"]) else []
+    numbers = (*rules, "score", said, *selectors)
+    ranking = Table(("rank", "node", *numbers), right=("rank", *numbers))
     for rank, candidate in enumerate(decision["ranking"], start=1):
         shares = [f"{candidate['parts'][name]:.0f}" for name in selectors]
-        ranking.add(str(rank), candidate["node"], f"{candidate['score']:.0f}", f"{candidate['raw']:g}", *shares)
+        points = [f"{candidate['preference']:+g}" for _ in rules]
+        score, raw = f"{candidate['score']:.0f}", f"{candidate['raw']:g}"
+        ranking.add(str(rank), candidate["node"], *points, score, raw, *shares)
     return ranking
 
 

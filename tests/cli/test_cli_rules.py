@@ -104,3 +104,26 @@ def test_a_vm_shows_its_rules_and_which_it_breaks(run: Cli) -> None:
     assert "web-apart (apart, hard), near (prefer, soft)" in out
     assert f"web-apart: {BROKEN}" in out
     assert "rules" not in run("vm", "info", "web1", api=FakeApi({"GET /vm/web1": a_vm()})).out
+
+
+def test_an_explanation_shows_the_points_that_rules_gave(run: Cli) -> None:
+    decision = {
+        "vm": "web1",
+        "uuid": "",
+        "node": "hv2",
+        "ranking": [
+            {"node": "hv2", "score": 0.0, "raw": 1.0, "parts": {}, "preference": 2.5},
+            {"node": "hv1", "score": 100.0, "raw": 2.0, "parts": {}, "preference": -100.0},
+        ],
+        "rejections": [],
+        "selector": "mem",
+        "degraded": "",
+        "reason": "rule web-apart prefers hv2",
+    }
+    lines = [
+        line.split()
+        for line in run("vm", "explain", "web1", api=FakeApi({"GET /vm/web1/placement": decision})).out.splitlines()
+    ]
+    assert ["rank", "node", "rules", "score", "mem"] in [[word.lower() for word in line] for line in lines]
+    assert ["1", "hv2", "+2.5", "0", "1"] in lines
+    assert ["2", "hv1", "-100", "100", "2"] in lines

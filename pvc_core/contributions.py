@@ -26,6 +26,7 @@ METHOD_ATTRIBUTE = "pvc_api_method"
 
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _SEGMENT = re.compile(r"[a-z][a-z0-9-]{0,63}|\{[a-z][a-z0-9_]{0,31}\}")
+_FIELD = re.compile(r"\{[^}]*\}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -145,6 +146,11 @@ def declared_by(method: object) -> ApiMethod | None:
     """What `api_method` noted, or None."""
     declared = getattr(method, METHOD_ATTRIBUTE, None)
     return declared if isinstance(declared, ApiMethod) else None
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two templates differ in nothing but the names of their fields."""
+    return _FIELD.sub("{}", one) == _FIELD.sub("{}", other)
 
 
 def overlap(one: str, other: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import falcon
 
-from pvc_api.contributed import Contributed, contributed_resources
+from pvc_api.contributed import add_contributed
 from pvc_api.documentation import SPEC_PATH
 from pvc_api.media import json_handlers
 from pvc_api.middleware import Authentication, RequestLog
@@ -38,20 +38,19 @@ def create_app(services: Services) -> App:
     app.resp_options.media_handlers = json_handlers()
     app.req_options.strip_url_path_trailing_slash = True
     install_error_handlers(app)
-    own = _routes(services)
-    contributed = contributed_resources(services, (*own, *PLUGIN_TEMPLATES, SPEC_PATH.removeprefix(PREFIX)))
-    for plugin, refusals in contributed.refusals.items():
-        services.log.error("plugin_problem", plugin=plugin, problem="; ".join(refusals))
-    plugins = dict(zip(PLUGIN_TEMPLATES, _plugin_resources(services, contributed), strict=True))
-    for template, resource in {**own, **plugins, **contributed.resources}.items():
+
+    def add_route(template: str, resource: object) -> None:
         app.add_route(f"{PREFIX}{template}", resource)
+
+    own = _routes(services)
+    for template, resource in own.items():
+        add_route(template, resource)
+    refusals = add_contributed(services, (*own, *PLUGIN_TEMPLATES, SPEC_PATH.removeprefix(PREFIX)), add_route)
+    # These come last, since they tell what became of plugins.
+    for template, kind in zip(PLUGIN_TEMPLATES, (PluginCollection, Plugin), strict=True):
+        add_route(template, kind(services, refusals))
     app.add_route(SPEC_PATH, OpenApi(app))
     return app
-
-
-def _plugin_resources(services: Services, contributed: Contributed) -> tuple[object, ...]:
-    """Those that tell what became of plugins, contributions included; they come last."""
-    return PluginCollection(services, contributed.refusals), Plugin(services, contributed.refusals)
 
 
 def _routes(services: Services) -> dict[str, object]:

@@ -9,8 +9,7 @@ at a time, so that one that hangs leaves threads to everybody else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import falcon
@@ -19,7 +18,7 @@ import msgspec
 from pvc_api.documentation import Media, documented
 from pvc_api.problems import PluginBusy
 from pvc_api.services import Services
-from pvc_core.contributions import ApiMethod, ApiResource, ApiSite, declared_by, overlap
+from pvc_core.contributions import ApiMethod, ApiResource, ApiSite, declared_by, is_same, overlap
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.plugin_types import PluginOptions
 from pvc_core.snapshot_copies import copy_for_plugins
@@ -28,40 +27,41 @@ METHODS = ("on_get", "on_post", "on_put", "on_patch", "on_delete")
 UNDECLARED = ApiMethod()
 
 Responder = Callable[..., None]
+AddRoute = Callable[[str, object], None]
 
 
-@dataclass(frozen=True)
-class Contributed:
-    """Resources by template; and by plugin, why others of it are not served."""
-
-    resources: Mapping[str, object]
-    refusals: Mapping[str, tuple[str, ...]]
-
-
-def contributed_resources(services: Services, taken: Iterable[str]) -> Contributed:
-    """What plugins add to an API that serves the templates `taken` itself."""
+def add_contributed(services: Services, own: Sequence[str], add_route: AddRoute) -> Mapping[str, Sequence[str]]:
+    """Serve what plugins add, beside PVC's `own` templates; by plugin, why something of it is not served."""
     entries = services.registry.api_resources.values()
-    own = tuple(taken)
-    resources: dict[str, object] = {}
     refusals: dict[str, list[str]] = {}
     gates: dict[str, Gate] = {}
     for entry in entries:
         gate = gates.setdefault(entry.plugin, Gate(entry.plugin, max(1, services.waiter.slots // 2)))
         try:
             _refuse_taken(entry, own, entries)
-            resources[entry.template] = _built(entry, services, gate)
+            _add(entry, _built(entry, services, gate), add_route)
         except PluginError as failure:
             refusals.setdefault(entry.plugin, []).append(f"{entry.template} is not served: {failure.problem}")
-    return Contributed(resources, {plugin: tuple(sentences) for plugin, sentences in refusals.items()})
+    for plugin, sentences in refusals.items():
+        services.log.error("plugin_problem", plugin=plugin, problem="; ".join(sentences))
+    return refusals
+
+
+def _add(entry: ApiResource, resource: object, add_route: AddRoute) -> None:
+    try:
+        add_route(entry.template, resource)
+    except ValueError as error:  # such as a field that has another name in a template beside it
+        raise PluginError(entry.plugin, f"the template cannot be served: {error}") from error
 
 
 def _refuse_taken(entry: ApiResource, own: Iterable[str], entries: Iterable[ApiResource]) -> None:
-    """Raises `PluginError` when somebody else's template could match the same path."""
+    """Raises `PluginError` when somebody else's template could match the same path, or one of its own always does."""
     for template in own:
         if overlap(entry.template, template):
             raise PluginError(entry.plugin, f"PVC serves {template}")
     for other in entries:
-        if other is not entry and overlap(entry.template, other.template):
+        is_strangers = other.plugin != entry.plugin and overlap(entry.template, other.template)
+        if is_strangers or (other is not entry and is_same(entry.template, other.template)):
             raise PluginError(entry.plugin, f"plugin {other.plugin} adds {other.template}")
 
 

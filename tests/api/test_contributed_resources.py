@@ -140,6 +140,26 @@ def test_two_plugins_that_want_the_same_paths_are_both_refused(cluster: Cluster)
     process.connection.close()
 
 
+def test_a_plugin_may_name_something_beside_a_field_of_its_own_but_not_twice_the_same(cluster: Cluster) -> None:
+    class Pools:
+        @hookimpl
+        def pvc_api_resources(self) -> list[ApiResource]:
+            templates = ("/pool/{pool}", "/pool/status", "/twice/{a}", "/twice/{b}", "/pool/{other}/disk")
+            return [ApiResource(template, lambda site: self, "pools") for template in templates]
+
+        def on_get(self, req: Any, resp: Any, pool: str = "", other: str = "") -> None:
+            resp.media = {"pool": pool}
+
+    process = served_with(cluster, pools=Pools())
+    with asking(process) as api:
+        assert api.get("/pool/status").json() == {"pool": ""}
+        error = api.get("/plugin/pools").json()["error"]
+        assert "/twice/{a} is not served: plugin pools adds /twice/{b}" in error
+        assert "the template cannot be served" in error, "falcon knows one name only for a field at one place"
+        assert api.get("/vm").status_code == 200
+    process.connection.close()
+
+
 def test_it_stands_in_the_openapi_document_under_names_of_its_own(acme_process: ApiProcess) -> None:
     with asking(acme_process) as api:
         document: dict[str, Any] = api.get("/openapi.json").json()

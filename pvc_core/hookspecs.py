@@ -10,8 +10,8 @@ A plugin implements any of them with `hookimpl`, in a module named by an entry p
     [project.entry-points.pvc]
     acme = "pvc_selector_acme"
 
-Every hook but `pvc_config_section` may take the parameter `options`: what is configured for this very plugin. It has
-its machine half in registration hooks too; its cluster half is None there, because no cluster is known yet.
+Hooks with a parameter `options` get what is configured for this very plugin (`pvc_config_section`). In registration
+hooks it has the machine's half only; the cluster's is None there, because no cluster is known yet.
 
 Rules for every implementation: no parameters but those below, by these names (fewer are fine), no default
 values, no wrappers. A plugin that breaks them, raises in a registration hook, or returns anything but entries

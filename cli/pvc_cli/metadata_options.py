@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pvc_cli.references import LimitEntry
+from pvc_cli.references import LimitEntry, SelectorReference
 from pvc_cli.session import F
 
 MIGRATION_METHODS = ("live", "shutdown", "none")
@@ -67,8 +67,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "-s",
         "--node-selector",
         metavar="SELECTOR",
-        help="How its node is chosen: mem, memprov, load, vcpus, vms or a plugin's; "
-        '"" leaves it to the cluster.  [default: the cluster\'s]',
+        type=SelectorReference(),
+        help="How its node is chosen: mem, memprov, load, vcpus, vms or a plugin's, or several with weights, such as "
+        'mem:2,load:1; "" leaves it to the cluster.  [default: the cluster\'s]',
     ),
     click.option(
         "-a/-A",

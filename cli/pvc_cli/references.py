@@ -118,6 +118,20 @@ class ConnectionReference(_Completed):
         return [LOCAL, *load_connections(connections_path(session.environment)).by_name]
 
 
+class SelectorReference(_Completed):
+    """A selector's name, or several with weights: mem:2,load:1; the last one completes."""
+
+    name = "selector"
+
+    def names(self, session: Session) -> Iterable[str]:
+        drivers = [driver for plugin in session.api.get("plugin")["plugins"] for driver in plugin["drivers"]]
+        return [str(driver["name"]) for driver in drivers if driver["kind"] == "selectors"]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{item.value}") for item in super().shell_complete(ctx, param, last)]
+
+
 class SettingReference(_Completed):
     """A cluster setting's name, a plugin's with the plugin's: acme.weight."""
 

@@ -15,7 +15,7 @@ from pvc_cli.metadata_options import names_in
 from pvc_cli.output import emit
 from pvc_cli.plan_tables import decision_shown, decision_status
 from pvc_cli.planning import check_planning, plan_option, show_plan
-from pvc_cli.references import NodeReference, VmReference, resolve_vm, vm_argument
+from pvc_cli.references import NodeReference, SelectorReference, VmReference, resolve_vm, vm_argument
 from pvc_cli.session import F, Session, output_option, pass_session
 from pvc_cli.views import Decision
 from pvc_cli.vm_outcomes import Ending, arrived_at, conclude, running_on
@@ -133,8 +133,9 @@ def unmigrate(session: Session, vm: str, wait: bool | None, timeout_s: float) ->
     "--node-selector",
     metavar="SELECTOR",
     default="",
+    type=SelectorReference(),
     show_default=False,
-    help="With --new: what chooses its node.  [default: the cluster's]",
+    help="With --new: what chooses its node, such as mem:2,load:1.  [default: the cluster's]",
 )
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="With --new: a tag that it has.  [default: none]")
 @snapshot_option

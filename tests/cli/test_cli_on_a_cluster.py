@@ -156,6 +156,17 @@ def test_settings_plugins_and_the_status_of_the_cluster(pvc: Node) -> None:
     assert status["nodes"] == {"ready": 3}
 
 
+def test_an_expression_goes_all_the_way_from_the_option_to_the_explanation(pvc: Node) -> None:
+    assert pvc.define("web1", "-s", "mem:2, load")["node_selector"] == "mem:2,load:1"
+    explained = pvc("vm", "explain", "web1").out.splitlines()
+    assert next(line for line in explained if "RANK" in line).split()[3:] == ["MEM:2,LOAD:1", "MEM", "LOAD"]
+    assert "best" in pvc("vm", "meta", "web1", "-s", "mem,best", status=2).err
+    pvc("cluster", "settings", "default_selector=mem:2,load:1")
+    pvc("vm", "meta", "web1", "-s", "")
+    assert set(pvc("vm", "explain", "web1", "-o", "json").document["ranking"][0]["parts"]) == {"mem", "load"}
+    assert pvc("cluster", "settings", "--reset", "default_selector").out.endswith("default_selector=mem\n")
+
+
 def test_over_http_a_token_decides_what_is_allowed(pvc: Node, run: Cli, cluster: EmbeddedCluster) -> None:
     admin = pvc("token", "create", "boss", "--role", "admin").out.strip()
     wait_for(lambda: is_serving(cluster.url, admin, 3), "the API to serve")
@@ -202,3 +213,6 @@ def test_tab_offers_the_vms_and_nodes_of_the_cluster(
     assert [item.value for item in complete.get_completions(["vm", "start"], "we")] == ["web1"]
     assert [item.value for item in complete.get_completions(["node", "flush"], "")] == ["hv1", "hv2", "hv3"]
     assert [item.value for item in complete.get_completions(["vm", "migrate", "web1", "--target"], "hv3")] == ["hv3"]
+    assert [item.value for item in complete.get_completions(["vm", "meta", "web1", "-s"], "mem:2,lo")] == ["mem:2,load"]
+    offered = [item.value for item in complete.get_completions(["cluster", "settings"], "report_")]
+    assert offered == ["report_interval_s=", "report_stale_s="]

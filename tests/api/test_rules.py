@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_cluster import ApiProcess, Cluster, xml
+from api_cluster import ApiProcess, Cluster, eventually, xml
 
 from pvc_core import layout
 
@@ -105,6 +105,6 @@ def test_rules_are_changed_by_admins_and_seen_by_everybody(process: ApiProcess) 
 def test_a_rule_that_does_not_parse_is_listed_and_can_be_removed(webs: httpx.Client, cluster: Cluster) -> None:
     cluster.put(layout.rule("odd"), b"rubbish")
     webs.put("/cluster/rule/pair", json={"kind": "apart", "members": "tag:a"})
-    assert [one["key"] for one in webs.get("/cluster/rule").json()["broken"]] == ["/rules/odd"]
+    eventually(lambda: [one["key"] for one in webs.get("/cluster/rule").json()["broken"]] == ["/rules/odd"])
     assert webs.get("/cluster/rule/odd").json()["code"] == "broken_record"
     assert webs.delete("/cluster/rule/odd").status_code == 200

@@ -41,7 +41,7 @@ def token() -> None:
     "--role",
     type=click.Choice(ROLES),
     default="viewer",
-    help="viewer looks, operator changes VMs and nodes, admin changes settings and tokens as well.",
+    help="viewer looks, operator changes VMs and nodes, admin changes settings, rules and tokens too.",
 )
 @click.option(
     "--expires-in",

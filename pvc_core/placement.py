@@ -124,13 +124,17 @@ class Planner:
 
     def place_all(self, requests: Iterable[PlacementRequest]) -> tuple[Decision, ...]:
         """As `Placer.place_many`, with the VMs planned so far."""
-        ordered = sorted(requests, key=urgency)
+        return tuple(self.place(request) for request in self.in_order(requests))
+
+    def in_order(self, requests: Iterable[PlacementRequest]) -> tuple[PlacementRequest, ...]:
+        """The requests in the order in which they are to be placed, now that they are known to be all."""
+        ordered = tuple(sorted(requests, key=urgency))
         concerned = [request for request in ordered if self.is_under_rules(request)]
         if not concerned:
-            return tuple(self.place(request) for request in ordered)
+            return ordered
         self._groups = {one.uuid: group for group in groups_of(concerned, self._rules) for one in group}
         self._course.leaving |= {request.uuid for request in concerned if self._leaves(request)}
-        return tuple(self.place(request) for request in self._grouped(ordered))
+        return self._grouped(ordered)
 
     def is_under_rules(self, request: PlacementRequest) -> bool:
         """Whether any rule of the cluster is about this VM."""
@@ -173,7 +177,7 @@ class Planner:
             degraded=_degraded(ranking, failures),
             reason=_reason(request, filtered, ranking, only),
         )
-        self._take(decision.node, request)
+        self.take(decision.node, request)
         return decision
 
     def lose(self, node: str) -> None:
@@ -210,19 +214,27 @@ class Planner:
             request.metadata.node_limit, request.current_node, labels
         )
 
-    def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
-        """The nodes to consider, those that hold a reservation of this VM without it."""
+    @property
+    def capacities(self) -> Mapping[str, NodeCapacity]:
+        """Every node's capacity by name, with the VMs planned so far."""
+        return self._capacities
+
+    def own_nodes(self, request: PlacementRequest) -> dict[str, NodeCapacity]:
+        """The nodes where this VM is or goes, by name, as they would be without it."""
         capacities = self._capacities
         vm = self._snapshot.vms.get(request.uuid)
         own = {request.current_node, vm.value.node, vm.value.target} if vm else {request.current_node}
-        own_nodes = {
-            name: without_vm(capacities[name], self._snapshot, request.uuid) for name in own if name in capacities
-        }
+        return {name: without_vm(capacities[name], self._snapshot, request.uuid) for name in own if name in capacities}
+
+    def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
+        """The nodes to consider, those that hold a reservation of this VM without it."""
+        capacities, own_nodes = self._capacities, self.own_nodes(request)
         if only:
             return (own_nodes.get(only, capacities[only]),)
         return tuple({**capacities, **own_nodes}.values())
 
-    def _take(self, node: str, request: PlacementRequest) -> None:
+    def take(self, node: str, request: PlacementRequest) -> None:
+        """From now on the VM counts on this node; "" when it has found none."""
         if node and request.uuid not in self._snapshot.nodes[node].reserved.vms:
             self._capacities[node] = with_vm(self._capacities[node], request)
         if self.is_under_rules(request):

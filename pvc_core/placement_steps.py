@@ -173,7 +173,7 @@ def rank(
                 missing.append(name)
                 continue
             try:
-                scored[name] = _scores_by(entry, drivers, request, candidates, settings)
+                scored[name] = scores_by(entry, drivers, request, candidates, settings)
             except PluginError as failure:
                 failures.append(failure)
         if scored:
@@ -221,7 +221,7 @@ def _ranking(
     return Ranking(str(left), f"the best weighted mean of {left}", ranked, failures, missing)
 
 
-def _scores_by(
+def scores_by(
     entry: SelectorEntry,
     drivers: PlacementDrivers,
     request: PlacementRequest,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import msgspec
@@ -102,26 +103,51 @@ def limits_vcpus(drivers: PlacementDrivers, settings: Settings) -> bool:
     return settings.vcpu_overcommit > 0 and "vcpus" in drivers.filters
 
 
+class EmptyNodes:
+    """Which nodes would take a VM if nothing were on them: by PVC's own filters, rules and sizes left aside.
+
+    The filters are asked once for all VMs of which they know no difference.
+    """
+
+    def __init__(self, snapshot: ClusterSnapshot, placer: Placer) -> None:
+        self._drivers = placer.drivers
+        self._settings = snapshot.settings
+        capacities = placer.capacities(snapshot)
+        self._nodes = [_emptied(node) for node in capacities.values()]
+        self._index = {name: index for index, name in enumerate(capacities)}
+        self._known: dict[object, Opening] = {}
+
+    def opening(self, request: PlacementRequest) -> Opening:
+        """The nodes that would take it."""
+        key: object = request.uuid
+        if self.is_said_by_numbers:
+            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
+            request = replace(request, memory_mib=0, vcpus=0)
+        found = self._known.get(key)
+        if found is None:
+            filtered = filter_nodes(self._drivers, request, self._nodes, self._settings)
+            nodes = tuple(self._index[node.name] for node in filtered.candidates)
+            found = self._known[key] = Opening(nodes, not filtered.failures)
+        return found
+
+    @cached_property
+    def is_said_by_numbers(self) -> bool:
+        """Whether nothing but the room on them keeps these nodes from taking a VM that no rule is about."""
+        return self._drivers.filters.keys() <= BY_NUMBERS
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Opening:
+    """Nodes by index, in the order of names; whether every filter has answered. Equal only to itself."""
+
+    nodes: tuple[int, ...]
+    is_certain: bool
+
+
 def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer) -> Columns:
     """The columns of these VMs on all nodes of the snapshot."""
     capacities, settings = placer.capacities(snapshot), snapshot.settings
-    empty = [_emptied(node) for node in capacities.values()]
-    book = placer.rulebook(snapshot)
-    under_rules = any(book.concerns(request.vm, request.metadata.tags) for request in requests)
-    by_numbers = placer.drivers.filters.keys() <= BY_NUMBERS and not under_rules
-    indices = {name: index for index, name in enumerate(capacities)}
-    known: dict[object, tuple[int, ...]] = {}
-    may = []
-    for request in requests:
-        key: object = request.uuid
-        asked = request
-        if by_numbers:
-            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
-            asked = replace(request, memory_mib=0, vcpus=0)
-        if key not in known:
-            left = filter_nodes(placer.drivers, asked, empty, settings).candidates
-            known[key] = tuple(indices[node.name] for node in left)
-        may.append(known[key])
+    empty = EmptyNodes(snapshot, placer)
     counts_vcpus = limits_vcpus(placer.drivers, settings)
     return Columns(
         nodes=tuple(capacities),
@@ -129,9 +155,25 @@ def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, 
         free_vcpus=tuple(room_vcpus(node, settings) if counts_vcpus else 0 for node in capacities.values()),
         memory_mib=tuple(request.memory_mib for request in requests),
         vcpus=tuple(request.vcpus if counts_vcpus else 0 for request in requests),
-        may=tuple(may),
-        veto=None if by_numbers else veto_of(requests, snapshot, placer, capacities),
+        may=tuple(empty.opening(request).nodes for request in requests),
+        veto=veto_where_needed(requests, snapshot, placer),
     )
+
+
+def veto_where_needed(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer) -> Veto | None:
+    """What all filters say, of the VMs of which columns do not say everything; None when there are none."""
+    book, certain = placer.rulebook(snapshot), placer.drivers.filters.keys() <= BY_NUMBERS
+    doubtful = {
+        vm for vm, request in enumerate(requests) if not certain or book.concerns(request.vm, request.metadata.tags)
+    }
+    if not doubtful:
+        return None
+    asked = veto_of(requests, snapshot, placer, placer.capacities(snapshot))
+
+    def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
+        return vm in doubtful and asked(vm, node, come, gone)
+
+    return veto
 
 
 def _emptied(node: NodeCapacity) -> NodeCapacity:

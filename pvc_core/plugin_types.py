@@ -179,13 +179,16 @@ class RecoveryPolicy(Protocol):
 class SelectorEntry:
     """A selector by name; `summary` completes the sentence "the best node has ...": "the most free memory".
 
-    plugin, here and in the other entries: the plugin it came from; the registry fills it in.
+    depends_on_node_only: a promise: the score of a node follows from that node's `NodeCapacity` and from nothing else,
+    neither the request nor the other candidates, so that of thousands of nodes only those that have changed are
+    scored again. plugin, here and in the other entries: the plugin it came from; the registry fills it in.
     """
 
     name: str
     summary: str
     selector: Selector
     plugin: str = ""
+    depends_on_node_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,14 @@ class SelectorSuite(DriverSuite[SelectorEntry]):
     def test_it_gives_the_same_answer_twice(self) -> None:
         assert dict(self.scores(self.candidates())) == dict(self.scores(self.candidates()))
 
+    def test_if_it_promises_so_a_score_depends_on_the_node_only(self) -> None:
+        if not self.entry().depends_on_node_only:
+            return
+        among_others, large = self.scores(self.candidates()), a_request("large", memory_mib=3000, vcpus=4)
+        for node in self.candidates():
+            assert self.scores([node])[node.name] == among_others[node.name]
+            assert self.entry().selector.score(large, [node])[node.name] == among_others[node.name]
+
     def test_it_leaves_the_candidates_as_they_were(self) -> None:
         candidates = self.candidates()
         self.entry().selector.score(self.with_options(a_request()), candidates)

@@ -28,4 +28,4 @@ class Load:
         return round(node.load_1m + node.coming_vcpus, 1) + node.assigned_vcpus * ASSIGNED_WEIGHT
 
 
-ENTRY = SelectorEntry("load", "the lowest 1-minute load per core", Load())
+ENTRY = SelectorEntry("load", "the lowest 1-minute load per core", Load(), depends_on_node_only=True)

@@ -19,4 +19,4 @@ class Mem:
         return {node.name: float(node.free_mib) for node in candidates}
 
 
-ENTRY = SelectorEntry("mem", "the most free memory", Mem())
+ENTRY = SelectorEntry("mem", "the most free memory", Mem(), depends_on_node_only=True)

@@ -18,4 +18,4 @@ class MemProv:
         return {node.name: float(node.memory_total_mib - node.assigned_mib) for node in candidates}
 
 
-ENTRY = SelectorEntry("memprov", "the most memory left after all assigned VMs", MemProv())
+ENTRY = SelectorEntry("memprov", "the most memory left after all assigned VMs", MemProv(), depends_on_node_only=True)

@@ -18,4 +18,4 @@ class Vcpus:
         return {node.name: -node.assigned_vcpus / max(node.cores, 1) for node in candidates}
 
 
-ENTRY = SelectorEntry("vcpus", "the fewest assigned vCPUs per core", Vcpus())
+ENTRY = SelectorEntry("vcpus", "the fewest assigned vCPUs per core", Vcpus(), depends_on_node_only=True)

@@ -18,4 +18,4 @@ class Vms:
         return {node.name: -float(node.assigned_vms) for node in candidates}
 
 
-ENTRY = SelectorEntry("vms", "the fewest assigned VMs", Vms())
+ENTRY = SelectorEntry("vms", "the fewest assigned VMs", Vms(), depends_on_node_only=True)

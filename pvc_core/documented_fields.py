@@ -28,12 +28,15 @@ class DocumentedField:
 
 
 def described_fields(struct: type[msgspec.Struct], without: tuple[str, ...] = ()) -> Iterator[DocumentedField]:
-    """The fields of a struct, in the order of the class."""
-    meanings = documented_fields(struct)
+    """The fields of a struct, in the order of the class; without meanings when its source is not there."""
+    try:
+        meanings = documented_fields(struct)
+    except (OSError, TypeError, SyntaxError):
+        meanings = {}
     for field in msgspec.structs.fields(struct):
         if field.name not in without:
             default = written(_default(field))
-            yield DocumentedField(field.encode_name, values_of(field.type), default, meanings[field.name])
+            yield DocumentedField(field.encode_name, values_of(field.type), default, meanings.get(field.name, ""))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:

@@ -10,14 +10,15 @@ default is used and the problem is reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
 from msgspec import inspect as types
 
-from pvc_core.documented_fields import documented_fields
+from pvc_core.documented_fields import DocumentedField, described_fields, documented_fields
 from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.model import Settings
 from pvc_core.plugin_calls import DirectCalls, PluginCalls
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 Values = Mapping[str, Any]
 """What is set of a plugin's cluster options, by field."""
+
+OptionKind = Literal["machine", "cluster"]
 
 _ONE_VALUE = (types.IntType, types.FloatType, types.BoolType, types.StrType, types.LiteralType, types.EnumType)
 
@@ -124,6 +127,15 @@ class PluginConfiguration:
         except InvalidInput as error:
             raise PluginError(self.plugin, f"its configuration is wrong: {error.sentence()}") from error
         return PluginOptions(given, cluster() if cluster else None)
+
+    @cached_property
+    def described(self) -> tuple[tuple[OptionKind, DocumentedField], ...]:
+        """What can be configured, and whether for a machine or for the cluster."""
+        halves: tuple[tuple[OptionKind, type[msgspec.Struct] | None], ...] = (
+            ("machine", self.section.machine),
+            ("cluster", self.section.cluster),
+        )
+        return tuple((kind, field) for kind, struct in halves if struct for field in described_fields(struct))
 
     @property
     def without_cluster(self) -> PluginOptions:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from pvc_api.views import DriverView, PluginOnNode, PluginView
+from pvc_api.plugin_answers import DriverView, OptionView, PluginOnNode, PluginView
 from pvc_core.errors import NotFound
-from pvc_core.model import Member, PluginTrouble
+from pvc_core.model import Member, PluginTrouble, Settings
 from pvc_core.registry import PluginInfo, Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
@@ -72,6 +72,7 @@ def _view_of(
         state=info.state,
         hooks=info.hooks,
         drivers=tuple(_drivers_of(info, registry)),
+        options=tuple(_options_of(info, registry, snapshot.settings)),
         error=info.error,
         trouble=troubles.get(info.name),
         nodes=_on_nodes(info.name, snapshot),
@@ -84,6 +85,22 @@ def _drivers_of(info: PluginInfo, registry: Registry) -> Iterable[DriverView]:
         entries = getattr(registry, kind)
         for name in names:
             yield DriverView(kind=kind, name=name, summary=entries[name].summary)
+
+
+def _options_of(info: PluginInfo, registry: Registry, settings: Settings) -> Iterable[OptionView]:
+    configuration = registry.configurations.by_plugin.get(info.name) if info.state == "active" else None
+    if configuration is None:
+        return
+    present = configuration.values(settings)
+    for kind, field in configuration.described:
+        yield OptionView(
+            name=f"{info.name}.{field.name}" if kind == "cluster" else f"plugin.{info.name}.{field.name}",
+            kind=kind,
+            values=field.values,
+            default=field.default,
+            meaning=field.meaning,
+            value=present.get(field.name) if kind == "cluster" else None,
+        )
 
 
 # ------------------------------------------------------------------------------------------- on the nodes

@@ -13,7 +13,7 @@ import msgspec
 
 from pvc_api.authentication import Role
 from pvc_core.events import Event
-from pvc_core.model import MigrationMethod, NodeMode, PluginTrouble, RuleKind
+from pvc_core.model import MigrationMethod, NodeMode, RuleKind
 from pvc_core.placement import Decision
 
 ShownVmState = Literal[
@@ -300,54 +300,6 @@ class EventList(Answer, frozen=True, kw_only=True):
 
     events: tuple[Event, ...]
     broken: tuple[BrokenRecordView, ...]
-
-
-class DriverView(Answer, frozen=True, kw_only=True):
-    """What a plugin registers: a driver that one can choose by name, such as a selector, or what it adds.
-
-    `cli_commands` are called by their words after `pvc`, `api_resources` by their templates.
-    """
-
-    kind: str
-    name: str
-    summary: str
-
-
-class PluginOnNode(Answer, frozen=True, kw_only=True):
-    """A plugin on one living node. `error`: why it is not loaded there. `trouble`: what it did wrong there so far."""
-
-    node: str
-    state: Literal["active", "failed", "blocked", "absent"]
-    version: str = ""
-    error: str = ""
-    trouble: PluginTrouble | None = None
-
-
-class PluginView(Answer, frozen=True, kw_only=True):
-    """One plugin in the process that answers, and on the living nodes.
-
-    error: why it, or one of its drivers, was refused here. trouble: what it did wrong in this process. skew: a
-    sentence when the nodes have it in different versions, or only some have it.
-    """
-
-    name: str
-    state: Literal["active", "blocked", "failed", "absent"]
-    distribution: str = ""
-    version: str = ""
-    summary: str = ""
-    hooks: tuple[str, ...] = ()
-    drivers: tuple[DriverView, ...] = ()
-    error: str = ""
-    trouble: PluginTrouble | None = None
-    nodes: tuple[PluginOnNode, ...] = ()
-    skew: str = ""
-
-
-class PluginList(Answer, frozen=True, kw_only=True):
-    """All plugins, and a sentence for each thing that was refused."""
-
-    plugins: tuple[PluginView, ...]
-    problems: tuple[str, ...]
 
 
 class TokenView(Answer, frozen=True, kw_only=True):

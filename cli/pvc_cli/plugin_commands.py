@@ -13,8 +13,8 @@ from pvc_cli.output import Shown, emit, note, warn
 from pvc_cli.plugin_new import new
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import PluginOnNode, PluginTrouble, PluginView
-from pvc_cli.words import NOTHING, counted
+from pvc_cli.views import OptionView, PluginOnNode, PluginTrouble, PluginView
+from pvc_cli.words import NOTHING, counted, typed
 
 MOOD_OF_STATE = {
     "active": "good",
@@ -153,9 +153,20 @@ def _shown(view: PluginView) -> Shown:
         for driver in view["drivers"]:
             drivers.add(driver["kind"], driver["name"], driver["summary"])
         parts += ["", drivers]
+    if view.get("options"):
+        parts += ["", _table_of_options(view["options"])]
     if view["nodes"]:
         parts += ["", _table_of_nodes([view])]
     return parts
+
+
+def _table_of_options(options: list[OptionView]) -> Table:
+    table = Table(("option", "in", "now", "default", "values", "meaning"), folding=("values", "meaning"))
+    for option in options:
+        now = typed(option["value"]) if option["kind"] == "cluster" else NOTHING
+        where = "settings" if option["kind"] == "cluster" else "pvc.toml"
+        table.add(option["name"], where, now, option["default"], option["values"], option["meaning"])
+    return table
 
 
 def _failures(trouble: PluginTrouble) -> str:

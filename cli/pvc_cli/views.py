@@ -225,6 +225,17 @@ class PluginOnNode(TypedDict):
     trouble: PluginTrouble | None
 
 
+class OptionView(TypedDict):
+    """What can be configured of a plugin."""
+
+    name: str
+    kind: str
+    values: str
+    default: str
+    meaning: str
+    value: Any
+
+
 class PluginView(TypedDict):
     """One plugin where the API runs, and on each living node."""
 
@@ -235,6 +246,7 @@ class PluginView(TypedDict):
     summary: str
     hooks: list[str]
     drivers: list[DriverView]
+    options: list[OptionView]
     error: str
     trouble: PluginTrouble | None
     nodes: list[PluginOnNode]

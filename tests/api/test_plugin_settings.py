@@ -20,7 +20,7 @@ DEFAULTS = {"weight": 1.0, "racks": [], "order": "up", "strict": False}
 @pytest.fixture
 def api(cluster: Cluster) -> Iterator[httpx.Client]:
     """An admin's client of a process that has the plugin acme."""
-    registry = registry_with(acme=Acme())
+    registry = registry_with(acme=Acme(), sections={"acme": {"password": "xyzzy"}})
     process = ApiProcess(registry.open_store(cluster.url), registry)
     process.connection.open()
     with process.client(process.token("admin")) as client:
@@ -45,6 +45,21 @@ def test_a_change_of_one_keeps_the_others_and_null_is_the_default_again(api: htt
     answer = api.post("/cluster/settings", json={"plugins": {"acme": {"weight": None}}, "start_failures": None}).json()
     assert (answer["changed"], answer["settings"]["start_failures"]) == (True, Settings().start_failures)
     assert acme_of(api) == {**DEFAULTS, "racks": ["r1"]}
+
+
+def test_a_plugin_shows_what_can_be_configured_and_never_what_a_machine_keeps_to_itself(api: httpx.Client) -> None:
+    api.post("/cluster/settings", json={"plugins": {"acme": {"weight": 2}}}).raise_for_status()
+    options = {option["name"]: option for option in api.get("/plugin/acme").json()["options"]}
+    assert options["acme.weight"] == {
+        "name": "acme.weight",
+        "kind": "cluster",
+        "values": "number, 0 to 10",
+        "default": "1",
+        "meaning": "How much a core counts against a GiB of free memory.",
+        "value": 2.0,
+    }
+    assert (options["plugin.acme.password"]["kind"], options["plugin.acme.password"]["value"]) == ("machine", None)
+    assert "xyzzy" not in api.get("/plugin/acme").text
 
 
 def test_a_refusal_names_the_plugins_setting(api: httpx.Client) -> None:

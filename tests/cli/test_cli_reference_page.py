@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pvc_api import bodies, views
+from pvc_api import bodies, plugin_answers, views
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
@@ -106,10 +106,11 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.CapacityView, Capacity),
         (cli_views.SettingsView, views.SettingsView),
         (cli_views.SettingsOutcome, views.SettingsOutcome),
-        (cli_views.PluginView, views.PluginView),
-        (cli_views.PluginOnNode, views.PluginOnNode),
+        (cli_views.PluginView, plugin_answers.PluginView),
+        (cli_views.PluginOnNode, plugin_answers.PluginOnNode),
         (cli_views.PluginTrouble, PluginTrouble),
-        (cli_views.DriverView, views.DriverView),
+        (cli_views.DriverView, plugin_answers.DriverView),
+        (cli_views.OptionView, plugin_answers.OptionView),
         (cli_views.VmInfo, views.VmInfo),
         (cli_views.VmRule, views.VmRuleView),
         (cli_views.RuleView, views.RuleView),

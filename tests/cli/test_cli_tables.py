@@ -30,7 +30,7 @@ def api() -> FakeApi:
 
 def cells(out: str) -> dict[str, list[str]]:
     """Rows by their first word."""
-    return {line.split()[0]: line.split() for line in out.splitlines()}
+    return {line.split()[0]: line.split() for line in out.splitlines() if line}
 
 
 def test_the_list_of_vms(run: Cli, api: FakeApi) -> None:
@@ -328,6 +328,17 @@ def test_plugins_also_those_that_were_refused(run: Cli) -> None:
     assert "ImportError: acme" in ran.out
     assert ran.err == "refused: plugin acme: ImportError: acme\n"
     assert "the most free memory" in run("plugin", "show", "mem", api=api).out
+
+
+def test_a_plugin_is_shown_with_what_can_be_configured_and_where(run: Cli) -> None:
+    words = {"values": "number, 0 to 10", "default": "1", "meaning": "How much cores count."}
+    options = [
+        {"name": "acme.weight", "kind": "cluster", "value": 2.5, **words},
+        {"name": "plugin.acme.port", "kind": "machine", "value": None, **words},
+    ]
+    out = run("plugin", "show", "acme", api=FakeApi({"GET /plugin/acme": a_plugin("acme", options=options)})).out
+    assert cells(out)["acme.weight"][:4] == ["acme.weight", "settings", "2.5", "1"]
+    assert cells(out)["plugin.acme.port"][:4] == ["plugin.acme.port", "pvc.toml", "-", "1"]
 
 
 def test_a_plugin_that_is_left_out_is_shown_with_its_last_error_and_where(run: Cli) -> None:

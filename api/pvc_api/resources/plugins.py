@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import falcon
 
 from pvc_api.documentation import documented
+from pvc_api.plugin_answers import PluginList, PluginView
 from pvc_api.plugin_views import plugin_named, plugins_of
 from pvc_api.services import Services
-from pvc_api.views import PluginList, PluginView
 
 
 class PluginCollection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import balance, listing, placement
+from benchmarks import balance, listing, placement, placement_scale
 
 if __name__ == "__main__":
-    sys.exit(max(placement.main([]), balance.main([]), listing.main([])))
+    sys.exit(max(placement.main([]), placement_scale.main([]), balance.main([]), listing.main([])))

@@ -87,6 +87,7 @@ docs: $(STAMPS)/dev ## rewrite the generated parts of the documentation
 	@$(PY) -m pvc_core.vm_states_diagram > docs/vm-states.md
 	@$(PY) -m pvc_core.settings_page > docs/settings.md
 	@$(PY) -m pvc_cli.plugin_drafts examples/pvc-selector-acme
+	@$(PY) -m pvc_core.hooks_page > docs/plugins/hooks.md
 
 .PHONY: clean
 clean: ## remove .venv and everything built or cached here

@@ -143,6 +143,10 @@ class DirectCalls(PluginCalls):
         """The plugin's answer, however long it takes. Raises `PluginError` with what it raised as the cause."""
         return ask_here(plugin, question, *args)
 
+    def load(self, plugin: str, question: Callable[[*Ts], T], *args: *Ts) -> T:
+        """As `ask`."""
+        return ask_here(plugin, question, *args)
+
 
 class _Track:
     """One plugin's record: its threads, its circuit, and what it last did wrong."""

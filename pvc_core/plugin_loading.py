@@ -66,7 +66,7 @@ ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
 }
 """Kinds of drivers and contributions; the hook that registers one is called `pvc_<kind>`."""
 
-_CALLED: Mapping[type[DriverEntry], tuple[str, str]] = {
+CALLED: Mapping[type[DriverEntry], tuple[str, str]] = {
     StoreEntry: ("open", ""),
     HypervisorEntry: ("open", ""),
     FilterEntry: ("filter", "reject"),
@@ -262,7 +262,7 @@ def _check_driver(plugin: str, hook: str, entry: DriverEntry) -> None:
     """The name is one, and the object behind it can be called as its Protocol says."""
     if not isinstance(entry.name, str) or not _DRIVER_NAME.fullmatch(entry.name) or entry.name in _RESERVED_NAMES:
         raise PluginError(plugin, f"{hook} registers {entry.name!r}, which is no valid name of a driver")
-    attribute, method = _CALLED[type(entry)]
+    attribute, method = CALLED[type(entry)]
     driver = getattr(entry, attribute)
     if isinstance(driver, type) and method:
         raise PluginError(plugin, f"{hook}: {entry.name!r} is the class {driver.__name__}; an instance is needed")

@@ -20,6 +20,8 @@ from pvc_core.plugin_calls import PluginCalls
 from pvc_core.plugin_types import NO_OPTIONS, PluginOptions
 
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,126}")
+FENCE_DEADLINE_S = 60.0
+"""After which a backend's answer that a node is shut out does not count any more."""
 
 
 class StorageCapability(enum.StrEnum):
@@ -234,7 +236,8 @@ def fence_clients(
         return checked_verdict(fencing.fence_clients(request))
 
     try:
-        verdict = calls.ask(entry.plugin or entry.name, shut_out, replace(request, options=options))
+        asked = replace(request, options=options)
+        verdict = calls.insist(entry.plugin or entry.name, shut_out, asked, deadline_s=FENCE_DEADLINE_S)
     except PluginError as failure:
         return FenceVerdict(False, f"storage backend {entry.name}: {failure.problem}")
     if not verdict.confirmed:

@@ -10,6 +10,7 @@ import pytest
 from pages import ROOT, plain, rows
 
 from pvc_cli.exit_codes import EXIT_CODES
+from pvc_core import hooks_page
 from pvc_core.documented_fields import documented_fields
 from pvc_core.events import KEPT_RANKED, KEPT_REJECTIONS, MEANINGS, Event
 from pvc_core.model import NOT_SETTINGS, Settings, VmState
@@ -22,6 +23,12 @@ CONCEPTS = (ROOT / "docs/concepts.md").read_text()
 
 def test_the_page_of_settings_is_up_to_date() -> None:
     assert (ROOT / "docs/settings.md").read_text() == page(), "docs/settings.md is stale: make docs"
+
+
+def test_the_page_of_hooks_is_up_to_date() -> None:
+    assert (ROOT / "docs/plugins/hooks.md").read_text() == hooks_page.page(), (
+        "docs/plugins/hooks.md is stale: make docs"
+    )
 
 
 def test_every_setting_is_on_its_page_with_a_meaning() -> None:

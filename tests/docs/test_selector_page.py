@@ -1,73 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The selector of the ten-minute page: its files are installed and tested as the page says, and it is chosen."""
+"""The ten-minute page, typed as it stands in an environment with nothing but PVC's wheel, ends as it says."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from pages import ROOT, files
+from typed_pages import assert_shows, lines_of, typed
+
+from pvc_cli.plugin_drafts import draft
+from wheel_building import Environment, checked
 
 PAGE = ROOT / "docs/plugins/selector.md"
+LINES = lines_of(PAGE)
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the page's files; the package is installed in `site` inside it, beside this PVC."""
-    folder = tmp_path_factory.mktemp("selector")
+def outputs(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """What the reader saw, by command; the last of equal ones."""
+    home = tmp_path_factory.mktemp("home")
+    folder = home / "work"
+    folder.mkdir()
+    reader = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PVC_", "XDG_", "PYTHON"))},
+        "HOME": str(home),
+        "PATH": f"{environment.folder / 'bin'}:{os.environ['PATH']}",
+    }
+    begin = next(number for number, line in enumerate(LINES) if line.command.startswith("cd ")) + 1
+    try:
+        printed = typed(LINES[:begin], folder, reader)
+        project = folder / "pvc-selector-quiet"
+        check_files(project)
+        printed += typed(LINES[begin:], project, reader)
+    finally:
+        checked([environment.program("pvc-demo"), "down"], folder, HOME=str(home), XDG_STATE_HOME="")
+        environment.remove("pvc-selector-quiet")
+    return {line.command: output for line, output in zip(LINES, printed, strict=True)}
+
+
+def check_files(project: Path) -> None:
+    """What `pvc plugin new` wrote is what the page shows; what it did not write, the reader does."""
     for name, text in files(PAGE).items():
-        (folder / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    # A build needs a folder that it may write to, and this test the sources as the page gives them.
-    source = shutil.copytree(folder, folder / "build-here")
-    command = [*pip, "install", "--no-deps", "--target", str(folder / "site"), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder
+        file = project / name
+        if name.endswith(".xml"):
+            file.write_text(text)
+        assert file.read_text() == text, name
 
 
-def python(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in the folder of the package, with the package installed."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=package,
-        env={**os.environ, "PYTHONPATH": str(package / "site"), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_page_shows_the_files_that_are_written() -> None:
+    written = draft("selector", "quiet").files
+    shown = files(PAGE)
+    assert {name: text for name, text in shown.items() if name in written} == {
+        name: written[name] for name in shown if name in written
+    }
+    assert set(shown) - set(written) == {"web1.xml"}
 
 
-def test_the_page_has_all_files() -> None:
-    assert sorted(files(PAGE)) == ["pvc_selector_quiet.py", "pyproject.toml", "test_quiet.py"]
+def test_every_command_works_and_prints_what_the_page_shows(outputs: Mapping[str, str]) -> None:
+    shown_last = {line.command: line for line in LINES}
+    for command, line in shown_last.items():
+        assert_shows(line, outputs[command])
 
 
-def test_its_own_test_passes(package: Path) -> None:
-    result = python(package, "-m", "pytest", "-q", "test_quiet.py", "-p", "no:cacheprovider")
-    assert result.returncode == 0, result.stdout
+def test_its_tests_pass(outputs: Mapping[str, str]) -> None:
+    assert " passed" in outputs["pytest"]
+    assert "failed" not in outputs["pytest"]
 
 
-def test_a_vm_that_names_it_is_placed_by_it(package: Path) -> None:
-    script = """
-from pvc_core.placement import Placer
-from pvc_core.registry import Registry
-from pvc_core.testing.builders import a_node, a_request, a_snapshot
-nodes = [a_node("hv1", memory_mib=16384), a_node("hv2", labels={"zone": "quiet"})]
-decision = Placer(Registry.load()).place(a_request(node_selector="quiet"), a_snapshot(nodes))
-print(decision.node, decision.selector, decision.degraded or "as wanted")
-"""
-    result = python(package, "-c", script)
-    assert result.stdout == "hv2 quiet as wanted\n", result.stdout + result.stderr
-
-
-def test_every_tool_sees_where_it_comes_from(package: Path) -> None:
-    script = """
-from pvc_core.registry import Registry
-info = next(plugin for plugin in Registry.load().plugins if plugin.name == "quiet")
-print(info.distribution, info.version, info.state)
-"""
-    assert python(package, "-c", script).stdout == "pvc-selector-quiet 1.0 active\n"
+def test_the_environment_has_no_libvirt(environment: Environment) -> None:
+    script = "import importlib.util; print(importlib.util.find_spec('libvirt'))"
+    assert environment.run("-c", script) == "None\n"

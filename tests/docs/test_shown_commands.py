@@ -25,8 +25,6 @@ COVERED = {
     "python3 -m venv /opt/pvc": "tests/architecture/test_wheel.py",
     "/opt/pvc/bin/pip install '.[libvirt]'": "tests/architecture/test_wheel.py",
     "systemctl enable --now pvc-node pvc-api": "tests/docs/test_operating_page.py",
-    "pip install -e . pytest": "tests/docs/test_selector_page.py",
-    "pytest test_quiet.py": "tests/docs/test_selector_page.py",
     "pip install -e '.[test]'": "tests/kit/test_plugin_drafts.py",
     "pytest": "tests/kit/test_plugin_drafts.py",
     "install -m 755 pvc-rank-coolest /usr/local/bin/pvc-rank-coolest": "tests/docs/test_exec_page.py",
@@ -36,6 +34,9 @@ COVERED = {
 }
 """Commands that are not checked here, each with the test that shows that it works."""
 
+TYPED = {"docs/plugins/selector.md": "tests/docs/test_selector_page.py"}
+"""Pages of which every command is typed by a test of their own."""
+
 
 def test_pages_show_commands() -> None:
     assert len(SHOWN) > 20, "the harness finds no commands any more"
@@ -43,7 +44,7 @@ def test_pages_show_commands() -> None:
 
 @pytest.mark.parametrize("shown", SHOWN, ids=str)
 def test_a_command_in_a_block_is_known_to_work(shown: Shown) -> None:
-    if shown.text in COVERED:
+    if shown.text in COVERED or name_of(shown.page) in TYPED:
         return
     match shown.program:
         case "pvc":
@@ -69,7 +70,7 @@ def test_commands_in_running_text_exist(page: Path) -> None:
 
 
 def test_what_covers_a_command_exists() -> None:
-    for text, test in COVERED.items():
+    for text, test in {**COVERED, **TYPED}.items():
         assert (ROOT / test).exists(), f"{text}: {test}"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,10 @@ BROKEN_SELECTORS: list[tuple[str, SelectorEntry]] = [
     (
         "test_it_gives_the_same_answer_twice",
         selecting(lambda nodes: {node.name: float(next(_counter)) for node in nodes}),
+    ),
+    (
+        "test_if_it_promises_so_a_score_depends_on_the_node_only",
+        replace(selecting(lambda nodes: {n.name: float(len(nodes)) for n in nodes}), depends_on_node_only=True),
     ),
     ("test_it_leaves_the_candidates_as_they_were", selecting(relabelling)),
     (

@@ -65,6 +65,12 @@ def test_every_command_works_and_prints_what_the_page_shows(outputs: Mapping[str
         assert_shows(line, outputs[command])
 
 
+def test_the_page_goes_on_to_the_end() -> None:
+    commands = [line.command for line in LINES]
+    assert "pvc-demo down" in commands
+    assert commands[-1].startswith("pip wheel")
+
+
 def test_its_tests_pass(outputs: Mapping[str, str]) -> None:
     assert " passed" in outputs["pytest"]
     assert "failed" not in outputs["pytest"]

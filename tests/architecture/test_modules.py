@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
-from house import lines_allowed, modules, python_files, relative, tree_of
+from house import ROOT, lines_allowed, modules, python_files, relative, tree_of
 
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
 VAGUE_MODULE = re.compile(r"(^|_)(util|utils|helper|helpers|common|misc|manager)(_|$)")
@@ -29,6 +30,12 @@ def test_every_module_holds_one_idea() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in python_files()}
     too_long = {relative(path): lines for path, lines in lengths.items() if lines > lines_allowed(path)}
     assert not too_long, f"split them by their ideas: {too_long}"
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """pytest imports them by their bare names, where they do not stand in packages."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_every_name_says_what_is_behind_it() -> None:

@@ -220,9 +220,9 @@ class FakeCluster:
                 change = leader.change_for(action, snapshot, self._placer, self._clock.utc_iso())
             except (Refused, NoCandidate):
                 break  # what it was decided on has changed by the actions before it: decide again
-            if not self._view.try_commit(change, snapshot):
-                break
             count += 1
+            if not self._view.try_commit(change, snapshot):
+                break  # a watch lagged behind; what it is about has been read anew, and there still is something to do
         return count
 
     def _nodes_report(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
+from pvc_core.plan_record import PlanRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
 from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -35,13 +37,15 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
     layout.VMS: VmRecord,
     layout.RULES: Rule,
 }
+_SINGLE_KINDS: Mapping[str, type[msgspec.Struct]] = {layout.SETTINGS: Settings, layout.PLAN: PlanRecord}
+"""Records that there is one of."""
 COMMIT_ATTEMPTS = 100
 AGES_HOLD_S = 1.0
 REFRESH_ATTEMPTS = 3
 
 
 class ClusterView:
-    """A copy of nodes, ledgers, reports, members, VMs, rules and settings, kept up to date by watches. Thread-safe."""
+    """A copy of nodes, ledgers, reports, members, VMs, rules, plan and settings, kept up to date. Thread-safe."""
 
     def __init__(self, store: ClusterStore, clock: Clock, journal: Journal | None = None) -> None:
         """`journal` writes the events of what is committed here; without one they have no author."""
@@ -50,7 +54,7 @@ class ClusterView:
         self._journal = journal or Journal(clock)
         self._changed = threading.Condition()
         self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
-        self._settings: Stored[Settings] | None = None
+        self._singles: dict[str, Stored[Any] | None] = dict.fromkeys(_SINGLE_KINDS)
         self._rules_version = -1
         self._broken: dict[str, BrokenRecord] = {}
         self._report_seen_s: dict[str, float] = {}
@@ -70,9 +74,8 @@ class ClusterView:
         for parent in _KINDS:
             self._subscriptions.append(self._store.mirror(parent, self._absorb_watched))
         self._subscriptions.append(self._store.watch(layout.RULES, self._absorb_rules_version))
-        self._subscriptions.append(
-            self._store.watch(layout.SETTINGS, lambda entry: self._absorb_watched({layout.SETTINGS: entry}))
-        )
+        for key in _SINGLE_KINDS:
+            self._subscriptions.append(self._store.watch(key, partial(self._absorb_single, key)))
 
     def close(self) -> None:
         """Stop watching. The store stays open: it is not ours."""
@@ -119,7 +122,8 @@ class ClusterView:
     @property
     def settings(self) -> Settings:
         """The cluster's settings as last seen, also while the store is away."""
-        return self._settings.value if self._settings else Settings()
+        stored = self._singles[layout.SETTINGS]
+        return stored.value if stored else Settings()
 
     # --------------------------------------------------------------------------------------- committing
 
@@ -234,6 +238,9 @@ class ClusterView:
         self._generation += 1
         self._changed.notify_all()
 
+    def _absorb_single(self, key: str, entry: Entry | None) -> None:
+        self._absorb_watched({key: entry})
+
     def _absorb_watched(self, entries: Mapping[str, Entry | None]) -> None:
         doubtful = []
         with self._changed:
@@ -273,7 +280,7 @@ class ClusterView:
             self._bump()
 
     def _is_mirrored(self, key: str) -> bool:
-        return key == layout.SETTINGS or self._parent(key) in _KINDS
+        return key in _SINGLE_KINDS or self._parent(key) in _KINDS
 
     def _take_over(self, key: str, entry: Entry | None) -> None:
         """Believe what was written or read by this process, until a watch confirms it."""
@@ -284,19 +291,17 @@ class ClusterView:
         """What is held of a key; the very same object as long as nothing about it has come in."""
         if key in self._broken:
             return self._broken[key]
-        if key == layout.SETTINGS:
-            return self._settings
+        if key in _SINGLE_KINDS:
+            return self._singles[key]
         return self._records[self._parent(key)].get(layout.name_in(key))
 
     def _version_of(self, key: str) -> int | None:
-        if key == layout.SETTINGS:
-            return self._settings.version if self._settings else None
-        stored = self._records.get(self._parent(key), {}).get(layout.name_in(key))
+        stored = self._singles.get(key) or self._records.get(self._parent(key), {}).get(layout.name_in(key))
         return stored.version if stored else None
 
     def _absorb(self, key: str, entry: Entry | None) -> None:
-        if key == layout.SETTINGS:
-            self._settings = self._decode(key, entry if entry and entry.data else None, Settings)
+        if key in _SINGLE_KINDS:
+            self._singles[key] = self._decode(key, entry if entry and entry.data else None, _SINGLE_KINDS[key])
             return
         kind, records, name = _KINDS[self._parent(key)], self._records[self._parent(key)], layout.name_in(key)
         stored = self._decode(key, entry, kind)
@@ -323,7 +328,7 @@ class ClusterView:
     # ----------------------------------------------------------------------------------------- building
 
     def _build(self) -> ClusterSnapshot:
-        records = self._records
+        records, settings = self._records, self._singles[layout.SETTINGS]
         nodes = {
             name: NodeView(
                 record=record,
@@ -338,9 +343,10 @@ class ClusterView:
             vms=dict(records[layout.VMS]),
             rules=dict(sorted(records[layout.RULES].items())),
             rules_version=self._rules_version,
-            settings=self._settings.value if self._settings else Settings(),
-            settings_version=self._settings.version if self._settings else -1,
-            settings_data=self._settings.data if self._settings else b"",
+            plan=self._singles[layout.PLAN],
+            settings=settings.value if settings else Settings(),
+            settings_version=settings.version if settings else -1,
+            settings_data=settings.data if settings else b"",
             broken=dict(self._broken),
         )
 

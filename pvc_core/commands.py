@@ -19,6 +19,7 @@ from pvc_core.events import EventKind, Happening, of_node
 from pvc_core.leader import comes_back
 from pvc_core.leader_flush import refuse_flush
 from pvc_core.model import DrainReport, NodeMode, NodeRecord
+from pvc_core.plan_commands import PlanCommands
 from pvc_core.ports import Check, Create, Set
 from pvc_core.rule_commands import RuleCommands
 from pvc_core.settings_changes import changed_settings, checked_patch, what_changes
@@ -31,7 +32,7 @@ __all__ = ["Commands", "Outcome"]
 Decide = Callable[[ClusterSnapshot], Change]
 
 
-class Commands(VmCommands, RuleCommands):
+class Commands(VmCommands, RuleCommands, PlanCommands):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 
     def flush(self, node: str) -> Outcome:

@@ -79,6 +79,16 @@ class Refused(PvcError):
 
 
 @dataclass(eq=False)
+class PlanOutdated(PvcError):
+    """A plan is to be applied to a cluster that has changed since it was made. `changes`: a sentence for each thing."""
+
+    changes: Sequence[str]
+
+    def sentence(self) -> str:
+        return f"the plan does not hold any more, make it again: {'; '.join(self.changes)}"
+
+
+@dataclass(eq=False)
 class NoCandidate(PvcError):
     """No node may take the VM. `rejections` holds a sentence per node."""
 
@@ -205,6 +215,7 @@ MEANINGS: dict[type[PvcError], ErrorMeaning] = {
     NotFound: ErrorMeaning("not_found", 404, 4),
     AlreadyExists: ErrorMeaning("already_exists", 409, 5),
     Refused: ErrorMeaning("refused", 409, 5),
+    PlanOutdated: ErrorMeaning("plan_outdated", 409, 5),
     NoCandidate: ErrorMeaning("no_candidate", 409, 6),
     BrokenRecord: ErrorMeaning("broken_record", 409, 5),
     Conflict: ErrorMeaning("conflict", 409, 5),

@@ -55,6 +55,10 @@ class EventKind(enum.StrEnum):
     NODE_FLUSHED = "node_flushed"
     NODE_UNFLUSHING = "node_unflushing"
     NODE_READY = "node_ready"
+    PLAN_APPLIED = "plan_applied"
+    PLAN_CANCELLED = "plan_cancelled"
+    PLAN_STEP_ENDED = "plan_step_ended"
+    PLAN_FINISHED = "plan_finished"
     LEADER_ELECTED = "leader_elected"
     SETTINGS_CHANGED = "settings_changed"
     RULE_ADDED = "rule_added"
@@ -92,6 +96,10 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_FLUSHED: "A node is drained.",
     EventKind.NODE_UNFLUSHING: "A node is being taken back into service.",
     EventKind.NODE_READY: "A node is in service again.",
+    EventKind.PLAN_APPLIED: "A plan is to be carried out.",
+    EventKind.PLAN_CANCELLED: "No further step of the plan begins.",
+    EventKind.PLAN_STEP_ENDED: "A step of the plan is done, has failed, or gave way to something else.",
+    EventKind.PLAN_FINISHED: "The plan is over; `pvc cluster plan` has what became of each step.",
     EventKind.LEADER_ELECTED: "Another daemon, that of `node`, leads the cluster.",
     EventKind.SETTINGS_CHANGED: "Settings of the cluster are others.",
     EventKind.RULE_ADDED: "There is a new rule.",

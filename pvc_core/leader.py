@@ -13,17 +13,19 @@ from dataclasses import replace
 
 import msgspec
 
-from pvc_core import changes
+from pvc_core import changes, leader_plan
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node, stayed
 from pvc_core.leader_actions import (
     CancelMove,
     FinishDrain,
+    FinishPlan,
     HoldVm,
     LeaderAction,
     LeaveVm,
     MoveVm,
+    PlanAction,
     Policies,
     StartVm,
     VmAction,
@@ -43,7 +45,7 @@ __all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back",
 
 
 def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
-    """What to do now for every node that is being drained or taken back."""
+    """What to do now for every node that is being drained or taken back, and then for the plan that was applied."""
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
     for name in sorted(snapshot.nodes):
@@ -52,17 +54,19 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
             actions += flush(node, snapshot, placer, policies, slots)
         elif node.mode is NodeMode.UNFLUSHING:
             actions += unflush(node, snapshot, placer, slots)
+    actions += leader_plan.decide(snapshot, placer, slots)
     return tuple(_first_per_vm(actions))
 
 
 def _first_per_vm(actions: Sequence[LeaderAction]) -> Iterator[LeaderAction]:
-    """A VM that leaves one node for another that comes back concerns both drains; the first to act on it will do."""
+    """A VM that leaves one node for another that comes back concerns both drains, or a plan as well; one will do."""
     seen: set[str] = set()
     for action in actions:
-        if isinstance(action, FinishDrain) or action.uuid not in seen:
+        if isinstance(action, FinishDrain | FinishPlan):
             yield action
-        if not isinstance(action, FinishDrain):
+        elif action.uuid not in seen:
             seen.add(action.uuid)
+            yield action
 
 
 # ----------------------------------------------------------------------------------------- as transactions
@@ -74,6 +78,8 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     The snapshot may be newer than the one decided on: whether the action still makes sense is looked at again, and a
     place is asked for once more. Raises `Refused` or `NoCandidate` when it does not; then decide again.
     """
+    if isinstance(action, PlanAction):
+        return leader_plan.change_for(action, snapshot, placer, now)
     node = snapshot.nodes.get(action.node)
     if node is None:
         raise Refused(action.node, "it is gone")

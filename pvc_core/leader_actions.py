@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""leader_actions: what the leader can decide to do, each with the node whose drain it is for and a reason."""
+"""leader_actions: what the leader can decide to do, each with the node that it concerns and a reason."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pvc_core.model import DrainReport, NodeMode
 from pvc_core.placement import Decision
+from pvc_core.plan_record import StepState
 from pvc_core.plugin_types import RecoveryPolicyEntry
 from pvc_core.snapshot import NodeView
 
@@ -81,5 +82,36 @@ class FinishDrain:
     reason: str
 
 
+@dataclass(frozen=True)
+class BeginStep:
+    """Let the VM of a step of the applied plan set out from `node` to `target`."""
+
+    node: str
+    uuid: str
+    step: int
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EndStep:
+    """Note how a step of the applied plan has ended."""
+
+    node: str
+    uuid: str
+    step: int
+    state: StepState
+    reason: str
+
+
+@dataclass(frozen=True)
+class FinishPlan:
+    """All steps of the applied plan have ended. `node`: none."""
+
+    node: str
+    reason: str
+
+
+PlanAction = BeginStep | EndStep | FinishPlan
 VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
-LeaderAction = VmAction | FinishDrain
+LeaderAction = VmAction | FinishDrain | PlanAction

@@ -7,13 +7,16 @@ The same function drains a node and shows beforehand what draining it would do (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
 
 from pvc_core import changes, layout
 from pvc_core.errors import PluginError, Refused
 from pvc_core.leader_actions import FinishDrain, HoldVm, LeaderAction, LeaveVm, MoveVm, Policies, drain_of
 from pvc_core.leader_slots import Slots
 from pvc_core.model import NodeMode, VmRecord, VmState
-from pvc_core.placement import Decision, Placer, urgency
+from pvc_core.placement import Decision, Placer
 from pvc_core.placement_drivers import request_for
 from pvc_core.placement_steps import ROOM_FILTERS
 from pvc_core.planner import Arrangement, arrange
@@ -105,15 +108,16 @@ def _as_planned(
     requests: Sequence[PlacementRequest], planned: Mapping[str, str], snapshot: ClusterSnapshot, placer: Placer
 ) -> tuple[Decision, ...]:
     """Where the plan that was applied sends them, if the filters still agree to all of it; else nothing."""
-    planner = placer.planner(snapshot)
-    decisions = []
-    for request in sorted(requests, key=lambda request: (request.uuid not in planned, *urgency(request))):
-        target = planned.get(request.uuid, "")
-        decision = planner.place(request, only=target if target in snapshot.nodes else "")
-        if not decision.node:
-            return ()
-        decisions.append(decision)
-    return tuple(decisions)
+    decisions = placer.place_many((_bound(request, planned) for request in requests), snapshot)
+    return decisions if all(decision.node for decision in decisions) else ()
+
+
+def _bound(request: PlacementRequest, planned: Mapping[str, str]) -> PlacementRequest:
+    """A request for nothing but the planned node, within the VM's own limit; as it is when there is none."""
+    target, limit = planned.get(request.uuid), request.metadata.node_limit
+    if target is None or (limit and target not in limit):
+        return request
+    return replace(request, metadata=msgspec.structs.replace(request.metadata, node_limit=(target,)))
 
 
 def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot, placer: Placer) -> bool:
@@ -121,7 +125,7 @@ def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot,
 
     On a node from which another VM is just migrating, or on one that is coming back into service.
     """
-    if _room_comes_free(node, decision, snapshot):
+    if room_comes_free(node, decision, snapshot):
         return True
     if not any(view.mode is NodeMode.UNFLUSHING for view in snapshot.nodes.values()):
         return False
@@ -130,7 +134,7 @@ def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot,
     return bool(placer.place(request, snapshot).node)
 
 
-def _room_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
+def room_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
     """Whether a node that lacks nothing but room is just losing a VM. It ends with that migration."""
     losing = {vm.value.node for vm in snapshot.vms.values() if vm.value.state is VmState.MIGRATING} - {node}
     problems: dict[str, set[str]] = {}

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from pvc_core.balance import Recommendation
 from pvc_core.model import VmRecord
 from pvc_core.planner import Plan
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -40,12 +41,40 @@ class PlanDocument(Plan, frozen=True, kw_only=True):
     """A plan with what it is for and what it was made from.
 
     kind: the command that it plans. subject: the node or VM that it is about; "" for a balance. reason: one sentence.
+    spreads: it moves VMs for evenness alone; such plans are not applied one soon after the other.
     """
 
     kind: PlanKind
     subject: str = ""
     reason: str = ""
+    spreads: bool = False
     basis: Basis = Basis()
+
+
+class BalanceDocument(PlanDocument, frozen=True, kw_only=True):
+    """What a balance would do, and what for.
+
+    score_before, score_after: how unevenly the nodes in service are loaded now and when it is done; 0 is perfect.
+    repaired: rules and limits that are violated now and will not be; unrepaired: those that stay violated, and why.
+    """
+
+    score_before: float = 0.0
+    score_after: float = 0.0
+    repaired: tuple[str, ...] = ()
+    unrepaired: tuple[str, ...] = ()
+
+
+def balance_document_of(found: Recommendation, snapshot: ClusterSnapshot) -> BalanceDocument:
+    """The recommendation as a plan, together with its basis."""
+    plan = document_of(found.plan, "balance", "", found.reason, snapshot)
+    return BalanceDocument(
+        **{name: getattr(plan, name) for name in plan.__struct_fields__ if name != "spreads"},
+        spreads=bool(plan.steps) and not found.repaired,
+        score_before=found.score_before,
+        score_after=found.score_after,
+        repaired=found.repaired,
+        unrepaired=found.unrepaired,
+    )
 
 
 def document_of(plan: Plan, kind: PlanKind, subject: str, reason: str, snapshot: ClusterSnapshot) -> PlanDocument:

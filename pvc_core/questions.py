@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from pvc_core import changes, layout
+from pvc_core.balance import recommend
 from pvc_core.capacity import Capacity, VmSize, capacity_of
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord, Refused
@@ -23,7 +24,14 @@ from pvc_core.limits import limit_words
 from pvc_core.metadata import check_metadata
 from pvc_core.model import DrainReport, NodeMode, VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
-from pvc_core.plan_document import PlanDocument, PlanKind, document_of, summary_of
+from pvc_core.plan_document import (
+    BalanceDocument,
+    PlanDocument,
+    PlanKind,
+    balance_document_of,
+    document_of,
+    summary_of,
+)
 from pvc_core.planner import Plan, Stay, Step, Wish, plan
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -98,6 +106,10 @@ class Questions:
         request = PlacementRequest.for_vm(record, exclude=frozenset({record.node}))
         found = plan([Wish(request, to=target)], self.snapshot, self.placer, may_move_others=make_room)
         return document_of(found, kind, record.name, f"{kind} of {record.name}: {summary_of(found)}", self.snapshot)
+
+    def balance(self) -> BalanceDocument:
+        """Which migrations would repair violated rules and limits and spread the VMs evenly, if it is worth doing."""
+        return balance_document_of(recommend(self.snapshot, self.placer), self.snapshot)
 
 
 # ------------------------------------------------------------------------------------------------- a flush

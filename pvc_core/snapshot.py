@@ -14,6 +14,7 @@ from functools import cached_property
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord, NotFound
 from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord
+from pvc_core.plan_record import PlanRecord
 
 EMPTY_LEDGER = Ledger()
 DEFAULT_SETTINGS = Settings()
@@ -64,6 +65,8 @@ class ClusterSnapshot:
     rules: Mapping[str, Stored[Rule]] = field(default_factory=dict)
     rules_version: int = -1
     """Grows with every rule that is added, changed or removed; -1 where there is no store behind the snapshot."""
+    plan: Stored[PlanRecord] | None = None
+    """The plan that is being carried out, or the last one."""
     settings: Settings = DEFAULT_SETTINGS
     settings_version: int = -1
     settings_data: bytes = b""

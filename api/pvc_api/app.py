@@ -13,9 +13,17 @@ from pvc_api.media import json_handlers
 from pvc_api.middleware import Authentication, RequestLog
 from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterSettings
+from pvc_api.resources.cluster_plan import ClusterPlan
 from pvc_api.resources.events import EventCollection
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
-from pvc_api.resources.plans import ClusterCapacity, ClusterPlacement, ClusterSnapshotFile, NodePlan, VmPlan
+from pvc_api.resources.plans import (
+    ClusterBalance,
+    ClusterCapacity,
+    ClusterPlacement,
+    ClusterSnapshotFile,
+    NodePlan,
+    VmPlan,
+)
 from pvc_api.resources.plugins import Plugin, PluginCollection
 from pvc_api.resources.rules import RuleCollection, RuleResource
 from pvc_api.resources.service import HealthCheck, OpenApi
@@ -74,6 +82,8 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/rule": RuleCollection(services),
         "/cluster/rule/{name}": RuleResource(services),
         "/cluster/snapshot": ClusterSnapshotFile(services),
+        "/cluster/balance": ClusterBalance(services),
+        "/cluster/plan": ClusterPlan(services),
         "/cluster/capacity": ClusterCapacity(services),
         "/cluster/placement": ClusterPlacement(services),
         "/events": EventCollection(services),

@@ -20,6 +20,7 @@ from pvc_api.waiting import SinceVersion, WaitSeconds
 from pvc_core.events import EventKind
 from pvc_core.metadata import LIST_FIELDS
 from pvc_core.model import Name, RuleKind, Settings, VmMetadata
+from pvc_core.plan_document import PlanDocument
 
 
 def _patch_of(
@@ -92,6 +93,13 @@ class RenameBody(Body, frozen=True):
     """The VM's new name."""
 
     name: str
+
+
+class ApplyBody(Body, frozen=True):
+    """A plan as it was answered, to be carried out. `force`: also so soon after the last balance."""
+
+    plan: PlanDocument
+    force: bool = False
 
 
 class DomainStateBody(Body, frozen=True):

@@ -15,6 +15,7 @@ from pvc_api.authentication import Role
 from pvc_core.events import Event
 from pvc_core.model import MigrationMethod, NodeMode, RuleKind
 from pvc_core.placement import Decision
+from pvc_core.plan_record import StepState
 
 ShownVmState = Literal[
     "stopped",
@@ -300,6 +301,53 @@ class EventList(Answer, frozen=True, kw_only=True):
 
     events: tuple[Event, ...]
     broken: tuple[BrokenRecordView, ...]
+
+
+class PlanStepView(Answer, frozen=True, kw_only=True):
+    """One step of the plan that is being carried out. `note`: why it ended as it did."""
+
+    vm: str
+    source: str = msgspec.field(name="from")
+    target: str = msgspec.field(name="to")
+    state: StepState
+    after: tuple[int, ...]
+    attempts: int
+    reason: str
+    note: str
+    progress_pct: Percent | None = None
+
+
+class PlanProgress(Answer, frozen=True, kw_only=True):
+    """How far a plan is, or what became of the last one. `left`: VMs that it had no place for."""
+
+    kind: str
+    subject: str
+    steps: tuple[PlanStepView, ...]
+    left: tuple[WaitingVm, ...]
+    done: int
+    total: int
+    cancelled: bool
+    reason: str
+    started_at: str
+    finished_at: str
+    version: Version
+
+
+class PlanStatus(Answer, frozen=True, kw_only=True):
+    """The plan that is being carried out, or was last; none when none ever was. settled: nothing goes on."""
+
+    plan: PlanProgress | None
+    settled: bool
+
+
+class PlanOutcome(Answer, frozen=True, kw_only=True):
+    """A plan was applied or cancelled: the plan; of a flush, the node. `watch` tells when it is over."""
+
+    plan: PlanProgress | None
+    node: NodeView | None
+    changed: bool
+    reason: str
+    watch: str = ""
 
 
 class TokenView(Answer, frozen=True, kw_only=True):

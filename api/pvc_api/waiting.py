@@ -123,6 +123,21 @@ def is_vm_settled(snapshot: ClusterSnapshot, uuid: str, since: int) -> bool:
     return stored is not None and stored.version >= since and stored.value.state in SETTLED_STATES
 
 
+def plan_settled(since: int) -> Predicate:
+    """No plan is being carried out, in a version of its record that is not older than `since`."""
+
+    def done(snapshot: ClusterSnapshot) -> bool:
+        plan = snapshot.plan
+        return since < 0 if plan is None else plan.version >= since and plan.value.is_finished
+
+    return done
+
+
+def is_plan_settled(snapshot: ClusterSnapshot, since: int) -> bool:
+    """Whether nothing goes on that a plan has begun."""
+    return snapshot.plan is None or plan_settled(since)(snapshot)
+
+
 def node_settled(name: str, since: int) -> Predicate:
     """No flush or ready of the node is under way, in a version not older than `since`."""
 

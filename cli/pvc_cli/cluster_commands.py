@@ -18,6 +18,9 @@ from pvc_cli.words import memory, typed
 from pvc_core.errors import InvalidInput
 
 COMMANDS = {
+    "balance": "pvc_cli.cluster_plan:balance",
+    "apply": "pvc_cli.cluster_plan:apply",
+    "plan": "pvc_cli.cluster_plan:plan",
     "capacity": "pvc_cli.cluster_capacity:capacity",
     "rule": "pvc_cli.rule_commands:rule",
     "snapshot": "pvc_cli.cluster_capacity:snapshot",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pvc_cli.exit_codes import DONE, NO_CANDIDATE, NOT_SURVIVABLE, VMS_STAYED
 from pvc_cli.output import Shown
 from pvc_cli.tables import Cell, Table
-from pvc_cli.views import CapacityView, Decision, PlanView, Rejection
+from pvc_cli.views import BalanceView, CapacityView, Decision, PlanView, Rejection
 from pvc_cli.words import NOTHING, counted
 
 NODES_IN_A_CELL = 4
@@ -30,6 +30,15 @@ def plan_shown(plan: PlanView) -> Shown:
             stays.add(stay["vm"], stay["node"], stay["reason"])
         parts += ["", stays]
     return parts
+
+
+def balance_shown(plan: BalanceView) -> Shown:
+    """What it is good for, the steps, and what it cannot repair."""
+    shown = plan_shown(plan)
+    parts: list[str | Table] = shown if isinstance(shown, list) else [shown]
+    repairs = [f"repairs {sentence}" for sentence in plan["repaired"]]
+    stays = [f"cannot repair {sentence}" for sentence in plan["unrepaired"]]
+    return [parts[0], *repairs, *stays, *parts[1:]]
 
 
 def plan_status(plan: PlanView) -> int:

@@ -317,6 +317,15 @@ class PlanView(TypedDict):
     reason: str
 
 
+class BalanceView(PlanView):
+    """What a balance would do, and what for."""
+
+    score_before: float
+    score_after: float
+    repaired: list[str]
+    unrepaired: list[str]
+
+
 class StrandedVm(TypedDict):
     """A VM that would not come back, and why."""
 
@@ -337,3 +346,34 @@ class CapacityView(TypedDict):
 
     nodes: dict[str, NodeLoss]
     fit: int | None
+
+
+PlanProgressStep = TypedDict(
+    "PlanProgressStep",
+    {
+        "vm": str,
+        "from": str,
+        "to": str,
+        "state": str,
+        "after": list[int],
+        "reason": str,
+        "note": str,
+        "progress_pct": int | None,
+    },
+)
+"""One step of the plan that is being carried out."""
+
+
+class PlanProgress(TypedDict):
+    """How far a plan is, or what became of the last one."""
+
+    kind: str
+    subject: str
+    steps: list[PlanProgressStep]
+    left: list[WaitingVm]
+    done: int
+    total: int
+    cancelled: bool
+    reason: str
+    started_at: str
+    finished_at: str

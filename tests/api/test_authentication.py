@@ -23,6 +23,8 @@ METHODS_BY_ROLE = {
         ("GET", "/cluster/capacity"),
         ("GET", "/cluster/placement"),
         ("GET", "/cluster/snapshot"),
+        ("GET", "/cluster/plan"),
+        ("GET", "/cluster/balance"),
         ("GET", "/vm/web1/definition"),
         ("GET", "/node"),
         ("GET", "/node/hv1"),
@@ -45,6 +47,8 @@ METHODS_BY_ROLE = {
         ("POST", "/vm/web1/node"),
         ("POST", "/vm/web1/rename"),
         ("POST", "/node/hv1/domain-state"),
+        ("POST", "/cluster/plan"),
+        ("DELETE", "/cluster/plan"),
     ],
     "admin": [
         ("POST", "/cluster/settings"),

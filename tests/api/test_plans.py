@@ -9,9 +9,12 @@ from contextlib import ExitStack
 import httpx
 import msgspec
 import pytest
-from api_cluster import ApiProcess, Cluster
+from api_cluster import ApiProcess, Cluster, eventually
 
+from pvc_api.authentication import Role
+from pvc_core import layout
 from pvc_core.model import VmRecord
+from pvc_core.plan_record import PlanRecord
 from pvc_core.snapshot import NodeView
 from pvc_core.snapshot_file import read_snapshot
 from pvc_core.testing.builders import a_node, a_vm
@@ -29,12 +32,12 @@ def clients() -> Iterator[ExitStack]:
 def asked_of(cluster: Cluster, clients: ExitStack) -> Ask:
     """A client of a process that has seen a cluster of these nodes and VMs."""
 
-    def asked(nodes: list[NodeView], vms: list[VmRecord]) -> httpx.Client:
+    def asked(nodes: list[NodeView], vms: list[VmRecord], role: Role = "viewer") -> httpx.Client:
         cluster.has(nodes, vms)
         process = ApiProcess(cluster.registry.open_store(cluster.url), cluster.registry)
         process.connection.open()
         clients.callback(process.connection.close)
-        return clients.enter_context(process.client(process.token("viewer")))
+        return clients.enter_context(process.client(process.token(role)))
 
     return asked
 
@@ -113,3 +116,57 @@ def test_a_snapshot_reads_back_as_the_cluster(asked_of: Ask) -> None:
 def test_whoever_may_read_may_ask(process: ApiProcess, path: str) -> None:
     with process.client(process.token("viewer")) as viewer:
         assert viewer.get(path).status_code == 200
+
+
+# -------------------------------------------------------------------------------------------- applying a plan
+
+
+def test_a_plan_is_applied_as_it_was_answered(asked_of: Ask, cluster: Cluster) -> None:
+    api = asked_of([a_node("hv1"), a_node("hv2")], [a_vm("web1")], role="operator")
+    plan = api.get("/vm/web1/plan", params={"action": "move"}).json()
+    assert api.get("/cluster/plan").json() == {"plan": None, "settled": True}
+    answer = api.post("/cluster/plan", json={"plan": plan})
+    assert (answer.status_code, answer.json()["changed"]) == (202, True)
+    watch = httpx.URL(f"http://api{answer.json()['watch']}")
+    assert api.get(watch).json()["settled"] is False
+    step = answer.json()["plan"]["steps"][0]
+    assert (step["vm"], step["from"], step["to"], step["state"]) == ("web1", "hv1", "hv2", "waiting")
+    stored = cluster.store.get(layout.PLAN)
+    assert stored is not None
+    record = msgspec.json.decode(stored.data, type=PlanRecord)
+    assert (record.kind, record.permanent) == ("move", True)
+    cluster.put(layout.PLAN, msgspec.structs.replace(record, finished_at="now"))
+    eventually(lambda: api.get(watch).json()["settled"])
+
+
+def test_a_plan_is_refused_with_what_has_changed(asked_of: Ask, cluster: Cluster) -> None:
+    api = asked_of([a_node("hv1"), a_node("hv2")], [a_vm("web1"), a_vm("web2")], role="operator")
+    plan = api.get("/vm/web1/plan").json()
+    assert api.post("/vm/web2/node", json={"action": "migrate"}).status_code == 202
+    answer = api.post("/cluster/plan", json={"plan": plan})
+    assert (answer.status_code, answer.json()["code"]) == (409, "plan_outdated")
+    assert [change.split(" is ")[0] for change in answer.json()["changes"]] == ["node hv2"]
+    assert cluster.store.get(layout.PLAN) is None
+
+
+def test_the_plan_of_a_flush_is_applied_as_a_flush(asked_of: Ask) -> None:
+    api = asked_of([a_node("hv1"), a_node("hv2")], [a_vm("web1")], role="operator")
+    answer = api.post("/cluster/plan", json={"plan": api.get("/node/hv1/plan").json()})
+    assert (answer.status_code, answer.json()["node"]["mode"], answer.json()["plan"]) == (202, "flushing", None)
+    assert answer.json()["watch"].startswith("/api/v1/node/hv1/domain-state?since=")
+
+
+def test_a_plan_is_cancelled_once_there_is_one(asked_of: Ask) -> None:
+    api = asked_of([a_node("hv1"), a_node("hv2")], [a_vm("web1")], role="operator")
+    refused = api.delete("/cluster/plan")
+    assert (refused.status_code, refused.json()["code"]) == (409, "refused")
+    api.post("/cluster/plan", json={"plan": api.get("/vm/web1/plan").json()})
+    answer = api.delete("/cluster/plan").json()
+    assert (answer["plan"]["cancelled"], answer["plan"]["steps"][0]["state"]) == (True, "dropped")
+
+
+def test_a_plan_that_is_none_is_refused(api: httpx.Client) -> None:
+    answer = api.post("/cluster/plan", json={"plan": {"steps": []}})
+    assert (answer.status_code, answer.json()["field"]) == (422, "plan.kind")
+    empty = api.post("/cluster/plan", json={"plan": {"kind": "balance"}})
+    assert (empty.status_code, empty.json()["changed"]) == (200, False)

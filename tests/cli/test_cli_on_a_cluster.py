@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,36 @@ def test_tab_offers_the_vms_and_nodes_of_the_cluster(
     assert [item.value for item in complete.get_completions(["vm", "meta", "web1", "-s"], "mem:2,lo")] == ["mem:2,load"]
     offered = [item.value for item in complete.get_completions(["cluster", "settings"], "report_")]
     assert offered == ["report_interval_s=", "report_stale_s="]
+
+
+def test_a_balance_is_recommended_applied_and_then_left_alone(pvc: Node) -> None:
+    for number in range(6):
+        pvc.define(f"web{number}", "--target", "hv1", "--start", "--wait")
+    recommended = pvc("cluster", "balance", "-o", "json").document
+    assert recommended["steps"]
+    carried_out = pvc("cluster", "balance", "--apply", "-y", "--wait")
+    assert f"{len(recommended['steps'])} of {len(recommended['steps'])} steps done" in carried_out.out
+    vms = pvc("vm", "list", "-o", "json").document["vms"]
+    assert all(vm["home"] == vm["node"] and vm["state"] == "running" for vm in vms)
+    assert [sum(vm["node"] == node for vm in vms) for node in ("hv1", "hv2", "hv3")] == [2, 2, 2]
+    again = pvc("cluster", "balance", "-o", "json").document
+    assert again["steps"] == []
+    assert "ended" in pvc("cluster", "plan").out
+
+
+def test_a_plan_is_applied_unless_the_cluster_has_changed_since(pvc: Node, tmp_path: Path) -> None:
+    for name in ("web1", "web2"):
+        pvc.define(name, "--target", "hv1", "--start", "--wait")
+    path, snapshot = tmp_path / "plan.json", tmp_path / "cluster.json"
+    snapshot.write_text(pvc("cluster", "snapshot").out)
+    path.write_text(pvc("vm", "move", "web1", "--plan", "--target", "hv3", "-o", "json").out)
+    offline = pvc("vm", "move", "web1", "--plan", "--target", "hv3", "--snapshot", str(snapshot), "-o", "json")
+    assert offline.document["basis"] == json.loads(path.read_text())["basis"]
+    pvc("vm", "migrate", "web2", "--target", "hv3", "--wait")
+    refused = pvc("cluster", "apply", str(path), "-y", status=5)
+    assert "node hv3 is not as it was" in refused.err
+    assert pvc.vm("web1")["node"] == "hv1"
+    path.write_text(pvc("node", "flush", "hv1", "--plan", "-o", "json").out)
+    planned = json.loads(path.read_text())["steps"][0]["to"]
+    assert "hv1 is flushed" in pvc("cluster", "apply", str(path), "-y", "--wait").out
+    assert pvc.vm("web1")["node"] == planned

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runner import Cli, FakeApi, a_vm
+from cli_runner import Cli, FakeApi, a_vm, problem
 
 NOTHING_TO_DO: dict[str, Any] = {
     "steps": [],
@@ -198,3 +198,145 @@ def test_a_file_that_is_no_snapshot_is_refused_with_its_place(run: Cli, tmp_path
 def test_a_cluster_is_still_asked_without_a_file(run: Cli) -> None:
     api = FakeApi({"GET /vm/web1": a_vm()})
     assert run("cluster", "capacity", api=api).status == 4
+
+
+# ------------------------------------------------------------------------------------------ applying a plan
+
+
+def a_step(vm: str = "web1", state: str = "done", **fields: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"after": [], "attempts": 1, "reason": "room there", "note": "", "progress_pct": None}
+    return {"vm": vm, "from": "hv1", "to": "hv2", "state": state, **empty, **fields}
+
+
+def progress(*steps: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    done = sum(step["state"] == "done" for step in steps)
+    return {
+        "kind": "balance",
+        "subject": "",
+        "steps": list(steps),
+        "left": [],
+        "done": done,
+        "total": len(steps),
+        "cancelled": False,
+        "reason": f"{done} of {len(steps)} steps done",
+        "started_at": "2026-01-02T03:04:05Z",
+        "finished_at": "2026-01-02T03:05:05Z",
+        "version": 7,
+        **fields,
+    }
+
+
+def an_answer(plan: dict[str, Any] | None, **fields: Any) -> dict[str, Any]:
+    return {"plan": plan, "node": None, "changed": True, "reason": "plan accepted", "watch": "", **fields}
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> str:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan_of(kind="balance", steps=[{**a_step(), "action": "migrate"}])))
+    return str(path)
+
+
+def test_a_plan_is_applied_as_it_stands_in_the_file(run: Cli, plan_file: str) -> None:
+    api = FakeApi({"POST /cluster/plan": an_answer(progress(a_step()), watch="/api/v1/cluster/plan?since=7")})
+    ran = run("cluster", "apply", plan_file, "-y", api=api)
+    assert (ran.status, ran.out) == (0, "plan accepted\n")
+    assert "pvc cluster plan" in ran.err
+    assert api.bodies() == [{"plan": json.loads(Path(plan_file).read_text()), "force": False}]
+
+
+def test_nobody_is_there_to_say_yes(run: Cli, plan_file: str) -> None:
+    api = FakeApi({})
+    assert run("cluster", "apply", plan_file, api=api).status == 2
+    assert not api.asked
+
+
+def test_waiting_for_a_plan_shows_what_became_of_each_step(run: Cli, plan_file: str) -> None:
+    under_way = progress(a_step(state="under-way", progress_pct=40), a_step("web2", "waiting"), finished_at="")
+    over = progress(a_step(note="it has arrived"), a_step("web2", "failed", note="no room"))
+    api = FakeApi(
+        {
+            "POST /cluster/plan": an_answer(under_way, watch="/api/v1/cluster/plan?since=7"),
+            "GET /cluster/plan": [{"plan": under_way, "settled": False}, {"plan": over, "settled": True}],
+        }
+    )
+    ran = run("cluster", "apply", plan_file, "-y", "--wait", api=api)
+    assert ran.status == 10
+    assert "web1 -> hv2 40%" in ran.err
+    lines = ran.out.splitlines()
+    assert lines[0].endswith("ended 2026-01-02T03:05:05Z: 1 of 2 steps done")
+    assert lines[4].split() == ["2", "web2", "hv1", "hv2", "failed", "-", "no", "room"]
+
+
+def test_what_has_changed_since_a_plan_was_made_is_said(run: Cli, plan_file: str) -> None:
+    outdated = problem(409, "plan_outdated", "the plan does not hold any more: VM web1 is gone", changes=["..."])
+    ran = run("cluster", "apply", plan_file, "-y", api=FakeApi({"POST /cluster/plan": outdated}))
+    assert (ran.status, ran.err) == (5, "pvc: the plan does not hold any more: VM web1 is gone\n")
+
+
+def test_the_plan_under_way_is_shown_and_cancelled(run: Cli) -> None:
+    under_way = progress(a_step(), a_step("web2", "under-way"), finished_at="")
+    api = FakeApi(
+        {
+            "GET /cluster/plan": {"plan": under_way, "settled": False},
+            "DELETE /cluster/plan": an_answer(under_way, reason="the plan is cancelled, 1 of 2 steps done"),
+        }
+    )
+    shown = run("cluster", "plan", api=api)
+    assert (shown.status, "goes on: 1 of 2 steps done" in shown.out) == (0, True)
+    assert run("cluster", "plan", "--cancel", api=api).out == "the plan is cancelled, 1 of 2 steps done\n"
+    never = FakeApi({"GET /cluster/plan": {"plan": None, "settled": True}})
+    assert run("cluster", "plan", api=never).out == "no plan was ever applied\n"
+
+
+@pytest.mark.parametrize("text", ["steps: []", "{}", '{"steps": []}', "[]"])
+def test_a_file_that_is_no_plan_is_not_sent(run: Cli, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    api = FakeApi({})
+    assert run("cluster", "apply", str(path), "-y", api=api).status == 2
+    assert not api.asked
+
+
+# ----------------------------------------------------------------------------------------------- a balance
+
+BALANCE = {"score_before": 0.5, "score_after": 0.05, "repaired": ["db1 on hv3, outside its limit"], "unrepaired": []}
+
+
+def a_balance(**fields: Any) -> dict[str, Any]:
+    return {**plan_of(kind="balance", steps=[{**a_step(), "action": "migrate"}]), **BALANCE, **fields}
+
+
+def test_a_balance_is_shown_with_what_it_repairs_and_changes_nothing(run: Cli) -> None:
+    api = FakeApi({"GET /cluster/balance": a_balance()})
+    ran = run("cluster", "balance", api=api)
+    assert (ran.status, ran.out.splitlines()[1]) == (0, "repairs db1 on hv3, outside its limit")
+    assert api.bodies() == []
+    broken = FakeApi({"GET /cluster/balance": a_balance(steps=[], unrepaired=["rule r: no room"])})
+    assert run("cluster", "balance", "--apply", "-y", api=broken).status == 10
+    assert broken.bodies() == [], "without steps there is nothing to apply"
+
+
+def test_what_is_applied_is_what_was_recommended(run: Cli) -> None:
+    answer = an_answer(progress(a_step()))
+    api = FakeApi({"GET /cluster/balance": a_balance(), "POST /cluster/plan": answer})
+    assert run("cluster", "balance", "--apply", "--force", api=api).status == 2, "nobody is there to say yes"
+    assert run("cluster", "balance", "--apply", "--force", "-y", api=api).out == "plan accepted\n"
+    assert api.bodies() == [{"plan": a_balance(), "force": True}]
+
+
+@pytest.mark.parametrize("words", [["--force"], ["-y"], ["--apply", "--snapshot", "cluster.yaml"]])
+def test_options_of_applying_go_with_applying(run: Cli, words: list[str]) -> None:
+    assert run("cluster", "balance", *words).status == 2
+
+
+def test_a_balance_of_a_file(run: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    vms = "".join(f"  web{n}: {{node: hv1, memory_mib: 512, vcpus: 2}}\n" for n in range(6))
+    path.write_text(
+        f"nodes:\n  hv1: {{memory_mib: 4096, cores: 4}}\n  hv2: {{memory_mib: 4096, cores: 4}}\nvms:\n{vms}"
+    )
+    ran = run("cluster", "balance", "--snapshot", str(path), "-o", "json")
+    assert (ran.status, len(ran.document["steps"])) == (0, 3)
+    assert ran.document["spreads"]
+    assert ran.document["score_after"] < ran.document["score_before"]

@@ -23,7 +23,7 @@ from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.events import Event
 from pvc_core.model import PluginTrouble
 from pvc_core.placement import Decision, Ranked, Rejection
-from pvc_core.plan_document import PlanDocument
+from pvc_core.plan_document import BalanceDocument, PlanDocument
 from pvc_core.planner import Stay, Step
 
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
@@ -34,7 +34,7 @@ WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     node list|info|flush|ready
-    cluster status|settings|capacity|snapshot
+    cluster status|settings|capacity|snapshot|balance|apply|plan
     cluster:rule add|list|show|remove
     plugin list|show|new
     token create|list|revoke
@@ -101,6 +101,9 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.PlanStep, Step),
         (cli_views.PlanStay, Stay),
         (cli_views.PlanView, PlanDocument),
+        (cli_views.BalanceView, BalanceDocument),
+        (cli_views.PlanProgress, views.PlanProgress),
+        (cli_views.PlanProgressStep, views.PlanStepView),
         (cli_views.StrandedVm, Stranded),
         (cli_views.NodeLoss, NodeLoss),
         (cli_views.CapacityView, Capacity),

@@ -12,8 +12,9 @@ from pvc_core.codec import Stored, decode, encode
 from pvc_core.commands import Commands
 from pvc_core.errors import Conflict, NoCandidate, Refused
 from pvc_core.leader import LeaderAction
-from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Settings, VmRecord, VmState
+from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord, VmState
 from pvc_core.placement import Placer
+from pvc_core.plan_record import PlanRecord
 from pvc_core.ports import Create, Delete, Entry, Op, Set
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -151,6 +152,8 @@ class PlayedCluster(PlayedAgents):
                 for name, record in sorted(all_of(layout.NODES, NodeRecord).items())
             },
             vms=all_of(layout.VMS, VmRecord),
+            rules=all_of(layout.RULES, Rule),
+            plan=decode(entries[layout.PLAN], PlanRecord) if layout.PLAN in entries else None,
             settings=decode(settings, Settings).value,
             settings_version=settings.version,
         )

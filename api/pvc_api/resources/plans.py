@@ -17,7 +17,7 @@ from pvc_core.errors import InvalidInput
 from pvc_core.metadata import split_names
 from pvc_core.model import VmMetadata
 from pvc_core.placement import Decision
-from pvc_core.plan_document import PlanDocument
+from pvc_core.plan_document import BalanceDocument, PlanDocument
 from pvc_core.snapshot_file import SnapshotFile, document_of
 
 
@@ -51,6 +51,21 @@ class VmPlan:
         resp.media = self._commands.questions().migrate(
             uuid, query.target, permanent=query.action == "move", make_room=query.make_room
         )
+
+
+class ClusterBalance:
+    """/cluster/balance"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+
+    @documented("Cluster", "viewer", {200: BalanceDocument})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Recommend migrations that repair violated rules and limits and spread the VMs evenly. Nothing changes.
+
+        POST the answer to /cluster/plan to have it carried out.
+        """
+        resp.media = self._commands.questions().balance()
 
 
 class ClusterCapacity:

@@ -39,7 +39,7 @@ BUDGETS_MS = {
     (100, "loss of every node"): 1000.0,
 }
 LOST = "hv0001"
-SELECTORS = ("mem", "vcpus", "mem:1,vcpus:4")
+SELECTORS = ("mem", "vcpus", "even")
 LARGEST_FOR_HAIL = 512
 MANY_NODES, MANY_VMS, PER_SECOND = 5000, 10_000, 2000.0
 

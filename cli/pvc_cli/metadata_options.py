@@ -68,8 +68,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--node-selector",
         metavar="SELECTOR",
         type=SelectorReference(),
-        help="How its node is chosen: mem, memprov, load, vcpus, vms or a plugin's, or several with weights, such as "
-        'mem:2,load:1; "" leaves it to the cluster.  [default: the cluster\'s]',
+        help="How its node is chosen: mem, memprov, load, vcpus, vms, even or a plugin's, or several with weights, "
+        'such as mem:2,load:1; "" leaves it to the cluster.  [default: the cluster\'s]',
     ),
     click.option(
         "-a/-A",

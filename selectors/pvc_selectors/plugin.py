@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pvc_core import SelectorEntry, hookimpl
-from pvc_selectors import load, mem, memprov, vcpus, vms
+from pvc_selectors import even, load, mem, memprov, vcpus, vms
 
 
 @hookimpl
 def pvc_selectors() -> Sequence[SelectorEntry]:
-    return (mem.ENTRY, memprov.ENTRY, load.ENTRY, vcpus.ENTRY, vms.ENTRY)
+    return (mem.ENTRY, memprov.ENTRY, load.ENTRY, vcpus.ENTRY, vms.ENTRY, even.ENTRY)

@@ -46,7 +46,7 @@ def test_a_limit_is_read_as_people_write_it(api: httpx.Client, limit: object, me
     ("field", "value", "known"),
     [
         ("node_limit", ["hv1", "nix"], ["hv1", "hv2"]),
-        ("node_selector", "nix", ["load", "mem", "memprov", "vcpus", "vms"]),
+        ("node_selector", "nix", ["even", "load", "mem", "memprov", "vcpus", "vms"]),
         ("recovery_policy", "nix", ["restart", "stay"]),
     ],
 )

@@ -65,7 +65,7 @@ def info_of(registry: Registry, name: str, distribution: str | None = None) -> P
 def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
     registry = Registry.load()
     assert registry.problems == ()
-    assert list(registry.selectors) == ["load", "mem", "memprov", "vcpus", "vms"]
+    assert list(registry.selectors) == ["even", "load", "mem", "memprov", "vcpus", "vms"]
     assert list(registry.filters) == ["exclude", "limit", "memory", "ready", "rules", "vcpus"]
     assert list(registry.recovery_policies) == ["restart", "stay"]
     assert list(registry.stores) == ["sqlite", "zookeeper"]
@@ -77,7 +77,7 @@ def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
 def test_what_a_daemon_publishes_of_its_plugins() -> None:
     registry = Registry.load(blocked=["recovery"])
     assert set(registry.plugin_versions) == {"exec", "filters", "hypervisors", "selectors", "stores"}
-    assert registry.driver_names["selectors"] == ("load", "mem", "memprov", "vcpus", "vms")
+    assert registry.driver_names["selectors"] == ("even", "load", "mem", "memprov", "vcpus", "vms")
     assert registry.driver_names["recovery_policies"] == ()
 
 

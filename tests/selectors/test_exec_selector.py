@@ -286,7 +286,7 @@ def test_a_mistake_costs_the_executables_and_nothing_else(commands: dict[str, An
     [refused] = [info for info in registry.plugins if info.state != "active"]
     assert refused.name == "exec"
     assert problem in refused.error
-    assert list(registry.selectors) == ["load", "mem", "memprov", "vcpus", "vms"]
+    assert list(registry.selectors) == ["even", "load", "mem", "memprov", "vcpus", "vms"]
 
 
 def _until_ended(group: int) -> None:

@@ -33,6 +33,27 @@ class TestMemProv(SpreadingSelectorSuite):
         assert self.scores([stopped, running]) == {"hv1": 2048, "hv2": 3072}
 
 
+class TestEven(SpreadingSelectorSuite):
+    name = "even"
+
+    def test_memory_and_vcpus_count_at_once(self) -> None:
+        short_of_vcpus = a_capacity("hv1", assigned_vcpus=12)
+        short_of_memory = a_capacity("hv2", assigned_mib=3000)
+        balanced = a_capacity("hv3", assigned_mib=500, assigned_vcpus=2)
+        scores = self.scores([short_of_vcpus, short_of_memory, balanced])
+        assert max(scores, key=lambda node: scores[node]) == "hv3"
+
+    def test_it_is_fractions_of_a_node_that_count(self) -> None:
+        small, large = a_capacity("hv1"), a_capacity("hv2", memory_total_mib=65_536, cores=64)
+        scores = self.scores([small, large])
+        assert scores["hv2"] > scores["hv1"]
+
+    def test_the_score_is_the_unevenness_that_is_left(self) -> None:
+        nodes = [a_capacity("hv1", memory_total_mib=1024, cores=1), a_capacity("hv2", memory_total_mib=1024, cores=1)]
+        # Half of the memory and one vCPU per core on one of two nodes: deviations of a quarter and of a half.
+        assert self.scores(nodes) == {"hv1": -0.75, "hv2": -0.75}
+
+
 class TestLoad(SpreadingSelectorSuite):
     name = "load"
 

@@ -29,7 +29,10 @@ HOOKS = ("pvc_vm_changed", "pvc_node_changed", "pvc_event")
 
 
 class Notifier:
-    """Calls the hooks of all plugins that want to know. A `Journal` calls it with every event it has written."""
+    """Calls the hooks of all plugins that want to know. A `Journal` calls it with every event it has written.
+
+    on_dropped: told how many were dropped because plugins were slower than changes came; by default the log is.
+    """
 
     def __init__(
         self,
@@ -37,10 +40,12 @@ class Notifier:
         settings: Callable[[], Settings],
         on_plugin_failure: Callable[[PluginError], None] = log_failure,
         queue_length: int = QUEUE_LENGTH,
+        on_dropped: Callable[[int], None] | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._on_plugin_failure = on_plugin_failure
+        self._on_dropped = on_dropped or _log_dropped
         self._hooks = {hook: registry.implementations(hook) for hook in HOOKS}
         self._changed = threading.Condition()
         self._waiting: deque[Written] = deque(maxlen=queue_length)
@@ -80,7 +85,7 @@ class Notifier:
                     return
                 written, dropped, self._dropped = self._waiting.popleft(), self._dropped, 0
             if dropped:
-                log.warning("notifications_dropped", count=dropped, queue_length=self._waiting.maxlen)
+                self._on_dropped(dropped)
             self.tell(written)
 
     def tell(self, written: Written) -> None:
@@ -99,3 +104,7 @@ class Notifier:
             call_hook(self._registry, implementation, offered, self._settings(), ignored)
         except PluginError as failure:
             self._on_plugin_failure(failure)
+
+
+def _log_dropped(count: int) -> None:
+    log.warning("notifications_dropped", count=count)

@@ -58,8 +58,8 @@ class Recommendation:
     """A plan, and what it is good for. plan: empty when nothing is worth doing; its steps are migrations.
 
     score_before, score_after: how uneven the nodes in service are loaded now and once all is done; 0 is perfect.
-    repaired: limits and rules that are violated now and will not be. unrepaired: a sentence for each that stays
-    violated, with the reason. reason: one sentence about the whole.
+    repaired, unrepaired: of limits and rules that are violated now, those that will be kept and those that will not;
+    empty so far, as a balance only spreads. reason: one sentence about the whole.
     """
 
     plan: Plan

@@ -8,7 +8,7 @@ leaves one out are the filters asked for their sentences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -61,19 +61,24 @@ class VmSize:
     vcpus: int
 
 
-def capacity_of(snapshot: ClusterSnapshot, placer: Placer, size: VmSize | None = None) -> Capacity:
-    """The loss of every node in turn, and with `size` how many more such VMs fit now."""
-    return Capacity(nodes=losses(snapshot, placer), fit=fit(size, snapshot, placer) if size else None)
+def capacity_of(
+    snapshot: ClusterSnapshot, placer: Placer, size: VmSize | None = None, nodes: Collection[str] | None = None
+) -> Capacity:
+    """The loss of every node in turn, or of `nodes`; and with `size` how many more such VMs fit now."""
+    return Capacity(nodes=losses(snapshot, placer, nodes), fit=fit(size, snapshot, placer) if size else None)
 
 
 # ------------------------------------------------------------------------------------------ losing a node
 
 
-def losses(snapshot: ClusterSnapshot, placer: Placer) -> dict[str, NodeLoss]:
-    """What the loss of each node would mean, by name."""
+def losses(snapshot: ClusterSnapshot, placer: Placer, nodes: Collection[str] | None = None) -> dict[str, NodeLoss]:
+    """What the loss of each node would mean, by name. nodes: only the losses of these.
+
+    Raises `NotFound` when there is no node of such a name.
+    """
     wanted = {
         node: [PlacementRequest.for_vm(vm.value) for vm in snapshot.vms_by_node.get(node, ()) if _runs(vm.value)]
-        for node in sorted(snapshot.nodes)
+        for node in sorted(snapshot.nodes if nodes is None else {snapshot.node(name).name for name in nodes})
     }
     columns = columns_of([request for requests in wanted.values() for request in requests], snapshot, placer)
     found, first = {}, 0

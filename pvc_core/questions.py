@@ -64,10 +64,7 @@ class Questions:
 
     def capacity(self, size: VmSize | None = None, node: str = "") -> Capacity:
         """What the loss of each node would mean, or of `node` alone; with `size`, how many more such VMs fit."""
-        if node:
-            self.snapshot.node(node)
-        found = capacity_of(self.snapshot, self.placer, size)
-        return msgspec.structs.replace(found, nodes={node: found.nodes[node]}) if node else found
+        return capacity_of(self.snapshot, self.placer, size, nodes=[node] if node else None)
 
     # ------------------------------------------------------------------------------------------- plans
 

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pvc_core.capacity import VmSize, capacity_of, losses, sentences
+from pvc_core.errors import NotFound
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
 from pvc_core.plan_assignment import cannot_all_fit
@@ -56,6 +57,16 @@ def test_a_limit_to_the_lost_node_strands_the_vm() -> None:
     assert [stranded.vm for stranded in found.nodes["hv1"].stranded] == ["tied"]
     assert "hv2: outside the VM's limit (hv1)" in found.nodes["hv1"].stranded[0].reason
     assert found.nodes["hv2"].survivable
+
+
+def test_the_losses_of_a_few_nodes_are_those_that_a_look_at_all_of_them_finds() -> None:
+    vms = [a_vm("tied", node="hv1", node_limit=["hv1"]), a_vm("free", node="hv2")]
+    snapshot = a_snapshot([a_node("hv1"), a_node("hv2"), a_node("hv3")], vms)
+    found, few = losses(snapshot, PLACER), losses(snapshot, PLACER, nodes={"hv3", "hv1"})
+    assert list(few) == ["hv1", "hv3"]
+    assert few == {node: found[node] for node in few}
+    with pytest.raises(NotFound):
+        losses(snapshot, PLACER, nodes=["hv9"])
 
 
 def places(free_mib: Sequence[int], sizes_mib: Sequence[int]) -> Columns:

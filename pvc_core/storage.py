@@ -84,9 +84,10 @@ class StorageHealth:
 class StorageBackend(Protocol):
     """Volumes of one kind, as seen from one host. Thread-safe.
 
-    Errors are `PvcError`s: `NotFound` (a pool, a volume), `AlreadyExists`, `InvalidInput` (a name, a size), and
-    `Refused` for what makes sense but not now. What is refused has changed nothing. Every call returns or raises
-    within a bounded time, also when the storage is away.
+    Errors are `PvcError`s: `NotFound` (a pool, a volume), `AlreadyExists`, `InvalidInput` (a name that
+    `check_volume_name` refuses, a size), and `Refused` for what makes sense but not now. What is refused has changed
+    nothing. Every call returns or raises within a bounded time, also when the storage is away. A size is what was
+    asked for or more, where the storage has units of its own; it is never less.
     """
 
     @property
@@ -109,16 +110,30 @@ class StorageBackend(Protocol):
         """One volume. Raises `NotFound`."""
 
     def create_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
-        """A new, empty volume. Raises `AlreadyExists`, `NotFound` (pool), `InvalidInput`, `Refused` without room."""
+        """A new volume that reads as zeros. Raises `AlreadyExists`, `NotFound` (pool), `InvalidInput`, `Refused`.
+
+        More than the pool's `free_bytes` is refused, also by storage that takes room only for what is written: a
+        guest could not fill such a volume on the day it was made. Each volume is looked at by itself, so that thin
+        storage may promise more in sum than it has.
+        """
 
     def rename_volume(self, pool: str, name: str, new_name: str) -> Volume:
-        """The volume under another name in its pool: wholly or not at all. Raises `NotFound`, `AlreadyExists`."""
+        """The volume with its snapshots under another name in its pool: wholly or not at all.
+
+        Raises `NotFound`, `AlreadyExists`, `InvalidInput`.
+        """
 
     def remove_volume(self, pool: str, name: str) -> None:
-        """Delete a volume and what is in it. Raises `NotFound`, `Refused` while it is in use or has snapshots."""
+        """Delete a volume and what is in it. Raises `NotFound`, `Refused` while it is in use or has snapshots.
+
+        Storage whose clones need their source may also refuse while it has clones: see `ClonesVolumes`.
+        """
 
     def disk_xml(self, pool: str, name: str, device: str) -> str:
-        """Libvirt's `<disk>` element that attaches the volume as guest device `vda`, `vdb` ... Raises `NotFound`."""
+        """Libvirt's `<disk>` element that attaches the volume as guest device `vda`, `vdb` ... Raises `NotFound`.
+
+        Without an XML declaration, because it is put into a domain's definition.
+        """
 
 
 # ------------------------------------------------------------------------------------------- capabilities
@@ -128,46 +143,65 @@ class ResizesVolumes(Protocol):
     """Capability `resize`."""
 
     def resize_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
-        """Make a volume larger. Raises `NotFound`, `InvalidInput` for less than it has: that would destroy data."""
+        """Make a volume larger; what it holds stays. The size that it has is none to complain about.
+
+        Raises `NotFound`, `InvalidInput` for less than it has, which would destroy data, `Refused` without room.
+        """
 
 
 class ClonesVolumes(Protocol):
     """Capability `clone`."""
 
     def clone_volume(self, pool: str, name: str, new_name: str) -> Volume:
-        """Another volume of the pool with the same contents. What is written to one is not seen in the other."""
+        """Another volume of the pool with the same contents and no snapshots; its source stays as it is.
+
+        What is written to one is not seen in the other. How the storage shares what they have in common is its own
+        affair, and no clone ever loses its contents by it: the source can be removed at any time, or is refused for
+        as long as it has clones, by a `Refused` whose reason names each of them. The clone can be removed at any
+        time. Snapshots that the storage needs for it are not among those of the source. Raises `NotFound`,
+        `AlreadyExists`, `InvalidInput`, `Refused` without room.
+        """
 
 
 class MovesContents(Protocol):
     """Capability `contents`: whole volumes are written and read as streams."""
 
     def upload_volume(self, pool: str, name: str, source: BinaryIO, report: Callable[[int], None]) -> Volume:
-        """Fill an existing volume from its beginning; `report` gets the bytes written so far, now and then.
+        """Fill an existing volume from its beginning; `report` gets the bytes written so far, at last all of them.
 
-        Raises `Refused` when the source is larger than the volume.
+        The source may give less than it is asked for until it gives nothing. Raises `NotFound`, and `Refused` when
+        there is more in it than the volume holds. That shows only at its end: the volume then keeps its size, but not
+        what it held.
         """
 
     def download_volume(self, pool: str, name: str, target: BinaryIO, report: Callable[[int], None]) -> None:
-        """Write all that the volume holds, `size_bytes` of it, to `target`."""
+        """Write all that the volume holds, `size_bytes` of it, to `target`; `report` as for an upload.
+
+        Raises `NotFound`.
+        """
 
 
 class SnapshotsVolumes(Protocol):
     """Capability `snapshots`."""
 
     def snapshots(self, pool: str, volume: str) -> tuple[Snapshot, ...]:
-        """The snapshots of a volume, oldest first."""
+        """The snapshots of a volume, oldest first. Raises `NotFound`."""
 
     def create_snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
-        """Remember what the volume holds now. Raises `AlreadyExists`."""
+        """Remember what the volume holds now. Raises `NotFound`, `AlreadyExists`, `InvalidInput`."""
 
     def rename_snapshot(self, pool: str, volume: str, name: str, new_name: str) -> Snapshot:
-        """The snapshot under another name. Raises `NotFound`, `AlreadyExists`."""
+        """The same snapshot under another name. Raises `NotFound`, `AlreadyExists`, `InvalidInput`."""
 
     def protect_snapshot(self, pool: str, volume: str, name: str, protected: bool) -> Snapshot:
-        """Keep a snapshot from being removed, or no longer. It may be so already."""
+        """Keep a snapshot from being removed, or no longer. It may be so already. Raises `NotFound`."""
 
     def roll_back(self, pool: str, volume: str, name: str) -> Volume:
-        """Make the volume hold what it held then, also its size. The guest must be off; the snapshot stays."""
+        """Make the volume hold what it held then, also its size. All of its snapshots stay.
+
+        Raises `NotFound`, `Refused` while the volume is in use, has later snapshots that the storage would lose, or
+        was larger then than the room now allows.
+        """
 
     def remove_snapshot(self, pool: str, volume: str, name: str) -> None:
         """Forget a snapshot. Raises `NotFound`, `Refused` while it is protected."""
@@ -179,7 +213,7 @@ class FencesClients(Protocol):
     def fence_clients(self, request: FenceRequest) -> FenceVerdict:
         """Confirmed: nothing that runs on this node can write to any volume, and the locks that it held are free.
 
-        It stays so, also when the node comes back, until `admit_clients`. Idempotent.
+        It stays so, also when the node comes back, until `admit_clients`. Idempotent. Other nodes are not affected.
         """
 
     def admit_clients(self, request: FenceRequest) -> None:

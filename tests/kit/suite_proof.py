@@ -23,10 +23,10 @@ def suite_of(suite: type[Any], entry: DriverEntry, **overridden: Any) -> type[An
     return type(suite.__name__, (suite,), {"name": entry.name, "registry": lambda self: registry, **overridden})
 
 
-def verdicts(suite: type[Any]) -> dict[str, str]:
-    """Every rule with "kept", "skipped", or what is broken."""
+def verdicts(suite: type[Any], *only: str) -> dict[str, str]:
+    """Every rule, or only these, with "kept", "skipped", or what is broken."""
     found = {}
-    for rule in rules(suite):
+    for rule in only or rules(suite):
         try:
             getattr(suite(), rule)()
         except pytest.skip.Exception:

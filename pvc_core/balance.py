@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""balance: which VMs should be elsewhere, so that nodes are loaded evenly: a recommendation that may be carried out.
+"""balance: which VMs should be elsewhere: within limits and rules first, then so that nodes are loaded evenly.
 
-How evenly is one number, the score (`balance_score`). A cluster whose score is no higher than the threshold is left
-alone; in any other as few VMs as possible are moved until it is, or until no move is worth its cost. What is
-recommended once and carried out is not taken back by the next recommendation: that one finds nothing to do.
+First what is violated is repaired with the fewest moves (`balance_repair`), however even the cluster is. Then it is
+spread (`balance_spread`): how evenly nodes are loaded is one number, the score (`balance_score`). A cluster whose
+score is no higher than the threshold is left alone; in any other as few VMs as possible are moved until it is, or
+until no move is worth its cost. Both are looked for again on what has been found, until there is nothing more to do,
+so that what is recommended once and carried out is followed by an empty plan, not by its undoing.
 
-It never restarts a guest: a VM that cannot migrate live stays. It touches only running VMs on nodes in service, and
-each at most once.
+It never restarts a guest: a VM that cannot migrate live stays, even outside its limit. It touches only running VMs on
+nodes in service, each at most once but for a VM that has to be parked where VMs wait for one another's places.
+Whatever is done later leaves less violated than before, or as much and the cluster more even: nothing goes in circles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
-
+from pvc_core.balance_columns import BalanceColumns, balance_columns
 from pvc_core.balance_order import Move, Ordered, in_order
-from pvc_core.balance_rules import bonds_of, within_rules
+from pvc_core.balance_repair import Outside, Violated, repair
+from pvc_core.balance_rules import rivals_of, within_rules
 from pvc_core.balance_score import Evenness, NodeLoads, loads_of
-from pvc_core.balance_spread import Movables, Terms, spread
-from pvc_core.model import Settings, VmRecord, VmState
+from pvc_core.balance_spread import Terms, spread
+from pvc_core.balance_violations import outcome
+from pvc_core.model import Settings
 from pvc_core.placement import Placer
-from pvc_core.plan_columns import BY_NUMBERS, Veto, columns_of, veto_of
 from pvc_core.planner import Plan, Step
-from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 
 EFFORT = 1_000_000
 """How many terms the search for better moves looks at: a fraction of a second for 40 nodes, seconds for 1 000."""
-ROUNDS = 3
-"""How often moves that wait for one another are looked at again without those that do."""
-UNLIMITED = 10**9
+ROUNDS = 8
+"""How often what is left to do is looked for again."""
 DEFAULTS = Settings()
 
 
@@ -40,7 +41,7 @@ class BalanceGoal:
     """What a recommendation is to reach; the settings of the same names say more.
 
     threshold: a score that is balanced enough. margin: by how much a move lowers the score times the number of
-    nodes in service, at least. max_moves: of one recommendation.
+    nodes in service, at least. max_moves: of one recommendation, repairs included.
     """
 
     threshold: float = DEFAULTS.balance_threshold
@@ -58,8 +59,9 @@ class Recommendation:
     """A plan, and what it is good for. plan: empty when nothing is worth doing; its steps are migrations.
 
     score_before, score_after: how uneven the nodes in service are loaded now and once all is done; 0 is perfect.
-    repaired, unrepaired: of limits and rules that are violated now, those that will be kept and those that will not;
-    empty so far, as a balance only spreads. reason: one sentence about the whole.
+    repaired: limits and rules that are violated now and will not be. unrepaired: a sentence for each that stays
+    violated, with the reason; the VMs outside their limits among them stand in `plan.stay`. reason: one sentence
+    about the whole.
     """
 
     plan: Plan
@@ -71,102 +73,102 @@ class Recommendation:
 
 
 def recommend(snapshot: ClusterSnapshot, placer: Placer, goal: BalanceGoal | None = None) -> Recommendation:
-    """Which migrations would balance this cluster, in steps that fit at every moment.
+    """Which migrations would repair and balance this cluster, in steps that fit at every moment.
 
     goal: by default what the cluster's settings say. The same snapshot always gets the same answer.
     """
     goal = goal or BalanceGoal.of(snapshot.settings)
-    loads = loads_of(snapshot, placer)
-    before = loads.score
-    cluster = _cluster_of(snapshot, placer, loads)
-    ordered = _spread(cluster, goal)
-    steps = tuple(_steps(cluster, ordered))
-    after = _evenness_after(loads, ordered.moves).score
+    columns = balance_columns(snapshot, placer, loads_of(snapshot, placer))
+    found = _search(columns, goal)
+    before, after = columns.loads.score, _score_after(columns.loads, found.moves)
+    places = {columns.vms[move.vm].uuid: columns.loads.nodes[move.target] for move in found.moves}
+    become = outcome(snapshot, placer, columns, found.in_vain, places)
+    repairs = sum(1 for move in found.moves if move.vm in found.reasons)
     return Recommendation(
-        plan=Plan(steps=steps, proven=not steps),
+        plan=Plan(
+            steps=tuple(_steps(columns, found)),
+            stay=become.stay,
+            complete=not become.unrepaired,
+            proven=not found.moves and not become.unrepaired,
+        ),
         score_before=before,
         score_after=after,
-        reason=_why(before, after, goal, len(steps)),
+        repaired=become.repaired,
+        unrepaired=become.unrepaired,
+        reason=_why(before, after, goal, repairs, len(found.moves)),
     )
+
+
+# ---------------------------------------------------------------------------------------------------- moves
 
 
 @dataclass(frozen=True)
-class _Cluster:
-    """The nodes in service and the VMs on them that may be moved, by index."""
+class _Found:
+    """The moves, in an order in which they fit, with those that must be done before each.
 
-    loads: NodeLoads
-    vms: tuple[VmRecord, ...]
-    movables: Movables
-    veto: Veto | None
+    reasons: per VM that is moved for a violation, that one; None for one that makes room or follows. in_vain: the
+    violations that stay, with the reason.
+    """
 
+    ordered: Ordered
+    reasons: Mapping[int, Violated | None]
+    in_vain: Mapping[Violated, str]
 
-def _cluster_of(snapshot: ClusterSnapshot, placer: Placer, loads: NodeLoads) -> _Cluster:
-    node_index = {name: index for index, name in enumerate(loads.nodes)}
-    vms = sorted((vm.value for vm in snapshot.vms.values() if _may_move(vm.value, node_index)), key=lambda vm: vm.name)
-    requests = [PlacementRequest.for_vm(vm) for vm in vms]
-    has_own_filters = not placer.drivers.filters.keys() <= BY_NUMBERS
-    asked = requests if has_own_filters else [_without_rules(request) for request in requests]
-    columns = columns_of(asked, snapshot, placer)
-    known: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for there in columns.may:
-        if there not in known:
-            known[there] = tuple(node_index[columns.nodes[node]] for node in there if columns.nodes[node] in node_index)
-    in_columns = [columns.index(name) for name in loads.nodes]
-    at = tuple(node_index[vm.node] for vm in vms)
-    bonds = bonds_of(placer.rulebook(snapshot), vms, node_index)
-    may, rivals = within_rules(bonds, at, [known[there] for there in columns.may], loads.nodes)
-    movables = Movables(
-        at=at,
-        memory_mib=tuple(vm.memory_mib for vm in vms),
-        vcpus=tuple(vm.vcpus for vm in vms),
-        may=may,
-        rivals=rivals,
-        room_mib=tuple(columns.free_mib[node] for node in in_columns),
-        room_vcpus=(UNLIMITED,) * len(loads.nodes),
-    )
-    veto = None
-    if has_own_filters:
-        all_filters = veto_of(requests, snapshot, placer, placer.capacities(snapshot))
-
-        def veto(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
-            return all_filters(vm, in_columns[node], come, gone)
-
-    return _Cluster(loads, tuple(vms), movables, veto)
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        return self.ordered.moves
 
 
-def _without_rules(request: PlacementRequest) -> PlacementRequest:
-    """The request of a VM that no rule is about: rules have columns of their own."""
-    return replace(request, vm="", metadata=msgspec.structs.replace(request.metadata, tags=()))
-
-
-def _may_move(vm: VmRecord, in_service: dict[str, int]) -> bool:
-    return vm.state is VmState.RUNNING and vm.node in in_service and vm.metadata.migration_method != "shutdown"
-
-
-# -------------------------------------------------------------------------------------------------- moves
-
-
-def _spread(cluster: _Cluster, goal: BalanceGoal) -> Ordered:
-    """The moves that spread the VMs, those before others that have more to give."""
-    loads, movables = cluster.loads, cluster.movables
-    ordered = in_order((), (), ())
+def _search(columns: BalanceColumns, goal: BalanceGoal) -> _Found:
+    """Repair and spread in turns until nothing is left to do."""
+    ordered, reasons = Ordered((), ()), dict[int, Violated | None]()
+    in_vain: Mapping[Violated, str] = {}
     for _ in range(ROUNDS):
-        terms = Terms(
-            threshold=goal.threshold,
-            price=goal.margin / max(len(loads.nodes), 1),
-            most_moves=goal.max_moves - len(ordered.moves),
-            effort=EFFORT,
-        )
-        found = spread(loads, movables, terms, cluster.veto)
-        moves = [
-            Move(vm, movables.at[vm], node, movables.memory_mib[vm], movables.vcpus[vm]) for vm, node in found.items()
-        ]
-        moves = [*ordered.moves, *_most_useful_first(loads, moves)]
-        ordered = in_order(moves, cluster.movables.room_mib, cluster.movables.room_vcpus)
-        if not ordered.stuck:
+        now = columns.after(ordered.moves)
+        most_moves = goal.max_moves - len(ordered.moves)
+        if most_moves <= 0:
             break
-        loads, movables = _done(cluster, ordered.moves)
-    return ordered
+        repairs = repair(now, most_moves)
+        in_vain = repairs.in_vain
+        more = [*repairs.moves, *_spread(now.after(repairs.moves), goal, most_moves - len(repairs.moves))]
+        joined = _joined(columns, ordered.moves, now, more)
+        if joined.moves == ordered.moves:
+            break
+        ordered, reasons = joined, {**reasons, **repairs.reasons}
+    return _Found(ordered, reasons, in_vain)
+
+
+def _spread(columns: BalanceColumns, goal: BalanceGoal, most_moves: int) -> list[Move]:
+    """The moves that spread the VMs."""
+    movables = replace(
+        columns.movables,
+        may=within_rules(columns.bonds, columns.movables.at, columns.movables.may, columns.loads.nodes),
+        rivals=rivals_of(columns.bonds),
+    )
+    price = goal.margin / max(len(columns.loads.nodes), 1)
+    terms = Terms(threshold=goal.threshold, price=price, most_moves=most_moves, effort=EFFORT)
+    moves = [movables.move(vm, node) for vm, node in spread(columns.loads, movables, terms, columns.veto).items()]
+    return _most_useful_first(columns.loads, moves)
+
+
+def _joined(columns: BalanceColumns, done: Sequence[Move], now: BalanceColumns, more: Sequence[Move]) -> Ordered:
+    """Further moves after those that are settled: every VM once if such moves have an order, else one after another.
+
+    Those that have no order even then, because they wait for one another, are left out.
+    """
+    targets = {move.vm: move.target for move in (*done, *more)}
+    straight = [columns.movables.move(vm, node) for vm, node in targets.items() if node != columns.movables.at[vm]]
+    if len(straight) < len(done) + len(more):
+        ordered = _in_order(columns, straight)
+        if not ordered.stuck:
+            return ordered
+    possible = _in_order(now, more).moves
+    ordered = _in_order(columns, [*done, *possible])
+    return Ordered(ordered.moves, ordered.after)
+
+
+def _in_order(columns: BalanceColumns, moves: Sequence[Move]) -> Ordered:
+    return in_order(moves, columns.movables.room_mib, columns.movables.room_vcpus, rivals_of(columns.bonds))
 
 
 def _most_useful_first(loads: NodeLoads, moves: Sequence[Move]) -> list[Move]:
@@ -177,65 +179,63 @@ def _most_useful_first(loads: NodeLoads, moves: Sequence[Move]) -> list[Move]:
     )
 
 
-def _done(cluster: _Cluster, moves: Sequence[Move]) -> tuple[NodeLoads, Movables]:
-    """The cluster after the moves; what was moved stays."""
-    loads, movables = cluster.loads, cluster.movables
-    used_mib, used_vcpus = list(loads.used_mib), list(loads.used_vcpus)
-    room_mib, room_vcpus, at, may = (
-        list(movables.room_mib),
-        list(movables.room_vcpus),
-        list(movables.at),
-        list(movables.may),
-    )
+def _score_after(loads: NodeLoads, moves: Sequence[Move]) -> float:
+    even = Evenness(loads)
     for move in moves:
-        for node, sign in ((move.source, -1), (move.target, 1)):
-            used_mib[node] += sign * move.memory_mib
-            used_vcpus[node] += sign * move.vcpus
-            room_mib[node] -= sign * move.memory_mib
-            room_vcpus[node] -= sign * move.vcpus
-        at[move.vm], may[move.vm] = move.target, ()
-    return (
-        replace(loads, used_mib=tuple(used_mib), used_vcpus=tuple(used_vcpus)),
-        replace(movables, room_mib=tuple(room_mib), room_vcpus=tuple(room_vcpus), at=tuple(at), may=tuple(may)),
-    )
+        even.move(move.memory_mib, move.vcpus, move.source, move.target)
+    even.add_up()
+    return even.score
 
 
 # --------------------------------------------------------------------------------------------- the sentences
 
 
-def _steps(cluster: _Cluster, ordered: Ordered) -> Iterator[Step]:
-    nodes, even = cluster.loads.nodes, Evenness(cluster.loads)
-    for move, after in zip(ordered.moves, ordered.after, strict=True):
-        loaded = f"{_loaded(even, move.source)}, {_loaded(even, move.target)}"
+def _steps(columns: BalanceColumns, found: _Found) -> Iterator[Step]:
+    nodes, even = columns.loads.nodes, Evenness(columns.loads)
+    for index, (move, after) in enumerate(zip(found.moves, found.ordered.after, strict=True)):
+        if any(later.vm == move.vm for later in found.moves[index + 1 :]):
+            reason = f"is parked on {nodes[move.target]}, where it makes room"
+        elif move.vm in found.reasons:
+            reason = _what_for(columns, found.reasons[move.vm], move)
+        else:
+            reason = f"{_loaded(even, move.source)}, {_loaded(even, move.target)}"
         before = even.score
         even.move(move.memory_mib, move.vcpus, move.source, move.target)
         yield Step(
-            vm=cluster.vms[move.vm].name,
+            vm=columns.vms[move.vm].name,
             source=nodes[move.source],
             target=nodes[move.target],
             after=after,
-            reason=f"{loaded}: the score goes from {before:.4f} to {even.score:.4f}",
+            reason=f"{reason}: the score goes from {before:.4f} to {even.score:.4f}",
         )
 
 
+def _what_for(columns: BalanceColumns, violated: Violated | None, move: Move) -> str:
+    source = columns.loads.nodes[move.source]
+    if violated is None:
+        return f"makes way on {source} for what repairs limits and rules"
+    if isinstance(violated, Outside):
+        return f"{source} is outside its limit"
+    return f"rule {violated.rule.name} is broken on {source}"
+
+
 def _loaded(even: Evenness, node: int) -> str:
-    """With the reserve counted as assigned."""
     return f"{even.loads.nodes[node]} has {even.memory[node]:.0%} of its memory and {even.cpu[node]:.2f} vCPUs per core"
 
 
-def _evenness_after(loads: NodeLoads, moves: Sequence[Move]) -> Evenness:
-    even = Evenness(loads)
-    for move in moves:
-        even.move(move.memory_mib, move.vcpus, move.source, move.target)
-    even.add_up()
-    return even
-
-
-def _why(before: float, after: float, goal: BalanceGoal, moves: int) -> str:
-    if before <= goal.threshold:
-        return f"balanced enough: the score {before:.4f} is no higher than the threshold {goal.threshold:g}"
-    if not moves:
-        return f"the score is {before:.4f}, and no move lowers it by what a move has to"
-    much = f"{moves} migrations lower" if moves > 1 else "one migration lowers"
+def _why(before: float, after: float, goal: BalanceGoal, repaired: int, moves: int) -> str:
+    first = f"{_migrations(repaired)} for limits and rules; " if repaired else ""
+    if moves == repaired:
+        if after <= goal.threshold:
+            return f"{first}balanced enough: the score {after:.4f} is no higher than the threshold {goal.threshold:g}"
+        if moves < goal.max_moves:
+            return f"{first}the score is {after:.4f}, and no move lowers it by what a move has to"
+        return f"{first}as many as one plan may have"
+    more = f"{_migrations(moves - repaired)}{' more' if repaired else ''}"
+    verb = "lowers" if moves - repaired == 1 else "lower"
     end = "" if after <= goal.threshold or moves < goal.max_moves else ", as many as one plan may have"
-    return f"{much} the score from {before:.4f} to {after:.4f}{end}"
+    return f"{first}{more} {verb} the score from {before:.4f} to {after:.4f}{end}"
+
+
+def _migrations(number: int) -> str:
+    return "one migration" if number == 1 else f"{number} migrations"

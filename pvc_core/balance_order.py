@@ -7,6 +7,7 @@ until others have left its target. What waits in a circle cannot be ordered and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,60 +38,69 @@ def in_order(
     room_vcpus: Sequence[int],
     rivals: Mapping[int, Collection[int]] | None = None,
 ) -> Ordered:
-    """Order the moves; where there is a choice, as they are given.
+    """Order the moves; where there is a choice, as they are given. A VM's own moves stay in their order.
 
     room_mib, room_vcpus: what each node may still be given now. rivals: per VM those that must have left a node
     before it may come there.
     """
-    ordering = _Ordering(list(room_mib), list(room_vcpus), rivals or {}, {move.vm: move for move in moves})
+    ordering = _Ordering(list(room_mib), list(room_vcpus), rivals or {}, Counter((one.vm, one.source) for one in moves))
     waiting = list(moves)
     while waiting:
-        left = [move for move in waiting if not ordering.take(move)]
+        left: dict[Move, None] = {}
+        held_up: set[int] = set()
+        for move in waiting:
+            if move.vm in held_up or not ordering.take(move):
+                left[move] = None
+                held_up.add(move.vm)
         if len(left) == len(waiting):
             break
-        waiting = left
+        waiting = list(left)
     return Ordered(tuple(ordering.order), tuple(ordering.after), tuple(waiting))
 
 
 @dataclass
 class _Ordering:
-    """free_*: with everything that has come, and nothing that has gone: what `after` is reckoned from."""
+    """What is ordered so far. leaving: who is still to leave which node, by (VM, node)."""
 
     room_mib: list[int]
     room_vcpus: list[int]
     rivals: Mapping[int, Collection[int]]
-    moves: Mapping[int, Move]
+    leaving: Counter[tuple[int, int]]
     order: list[Move] = field(default_factory=list)
     after: list[tuple[int, ...]] = field(default_factory=list)
-    index: dict[int, int] = field(default_factory=dict)
+    left: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The move by which a VM left a node."""
+    latest: dict[int, int] = field(default_factory=dict)
+    """Each VM's latest move."""
     gone: dict[int, list[int]] = field(default_factory=dict)
-    free_mib: list[int] = field(init=False)
-    free_vcpus: list[int] = field(init=False)
+    """Per node the moves away from it."""
 
     def __post_init__(self) -> None:
+        # With everything that has come and nothing that has gone: what `after` is reckoned from.
         self.free_mib, self.free_vcpus = list(self.room_mib), list(self.room_vcpus)
 
     def take(self, move: Move) -> bool:
         """Make the move the next one, if it fits once all before it are done."""
-        node = move.target
-        ahead = [
-            rival for rival in self.rivals.get(move.vm, ()) if rival in self.moves and self.moves[rival].source == node
-        ]
+        node, index = move.target, len(self.order)
+        rivals = self.rivals.get(move.vm, ())
         if (
             self.room_mib[node] < move.memory_mib
             or self.room_vcpus[node] < move.vcpus
-            or any(rival not in self.index for rival in ahead)
+            or any(self.leaving[rival, node] for rival in rivals)
         ):
             return False
+        self.leaving[move.vm, move.source] -= 1
         self.room_mib[node] -= move.memory_mib
         self.room_vcpus[node] -= move.vcpus
         self.room_mib[move.source] += move.memory_mib
         self.room_vcpus[move.source] += move.vcpus
         self.free_mib[node] -= move.memory_mib
         self.free_vcpus[node] -= move.vcpus
-        self.after.append(tuple(sorted({*self._room_makers(node), *(self.index[rival] for rival in ahead)})))
-        self.index[move.vm] = len(self.order)
-        self.gone.setdefault(move.source, []).append(len(self.order))
+        ahead = {self.left[rival, node] for rival in rivals if (rival, node) in self.left}
+        ahead |= {self.latest[move.vm]} if move.vm in self.latest else set()
+        self.after.append(tuple(sorted({*self._room_makers(node), *ahead})))
+        self.left[move.vm, move.source] = self.latest[move.vm] = index
+        self.gone.setdefault(move.source, []).append(index)
         self.order.append(move)
         return True
 

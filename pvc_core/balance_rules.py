@@ -14,9 +14,9 @@ from pvc_core.model import Rule, VmRecord
 from pvc_core.rules import Rulebook, is_active, sides
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bond:
-    """A rule as it binds VMs and nodes, by index.
+    """A rule as it binds VMs and nodes, by index; equal to itself alone.
 
     vms: the members that may be moved. elsewhere: the nodes where its other active members are, once for each; -1 for
     one that is not in service.
@@ -43,17 +43,25 @@ def bonds_of(book: Rulebook, vms: Sequence[VmRecord], nodes: Mapping[str, int]) 
 
 def within_rules(
     bonds: Sequence[Bond], at: Sequence[int], may: Sequence[tuple[int, ...]], nodes: Sequence[str]
-) -> tuple[tuple[tuple[int, ...], ...], dict[int, frozenset[int]]]:
-    """Where each VM may still go, and which VMs must not share a node with it."""
-    left, rivals = list(may), dict[int, frozenset[int]]()
+) -> tuple[tuple[int, ...], ...]:
+    """Where each VM may still go so that no rule is broken, whatever becomes of its rivals."""
+    left = list(may)
     for bond in bonds:
         for vm in bond.vms:
             if bond.rule.kind == "together":
                 left[vm] = ()
             elif bond.rule.kind == "apart":
                 left[vm] = tuple(node for node in left[vm] if node not in bond.elsewhere)
-                rivals[vm] = rivals.get(vm, frozenset()) | (frozenset(bond.vms) - {vm})
             else:
                 weights = [bond.rule.nodes.get(name, 0.0) for name in nodes]
                 left[vm] = tuple(node for node in left[vm] if weights[node] >= weights[at[vm]])
-    return tuple(left), rivals
+    return tuple(left)
+
+
+def rivals_of(bonds: Sequence[Bond]) -> dict[int, frozenset[int]]:
+    """Per VM those that are to be apart from it."""
+    rivals: dict[int, frozenset[int]] = {}
+    for bond in bonds:
+        for vm in bond.vms if bond.rule.kind == "apart" else ():
+            rivals[vm] = rivals.get(vm, frozenset()) | (frozenset(bond.vms) - {vm})
+    return rivals

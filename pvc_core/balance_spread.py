@@ -11,10 +11,11 @@ which the score itself never lies; the few best pairs are then computed exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
+from pvc_core.balance_columns import Movables
 from pvc_core.balance_score import Evenness, NodeLoads
 from pvc_core.plan_columns import Veto
 
@@ -29,23 +30,6 @@ OVERSHOT = 0.9
 """Some moves more than needed are tried, because the least useful to take back is often an early one."""
 SIZES_APART = 64
 """Up to so many sizes of VMs are told apart exactly; of more, similar ones share their best targets."""
-
-
-@dataclass(frozen=True)
-class Movables:
-    """The VMs that may be moved, as columns; nodes are indices into `NodeLoads`.
-
-    at: where each is. may: where else it may be, in any order. rivals: VMs, by index, that must not share a node.
-    room_mib, room_vcpus: what each node may still be given.
-    """
-
-    at: tuple[int, ...]
-    memory_mib: tuple[int, ...]
-    vcpus: tuple[int, ...]
-    may: tuple[tuple[int, ...], ...]
-    room_mib: tuple[int, ...]
-    room_vcpus: tuple[int, ...]
-    rivals: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

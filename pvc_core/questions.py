@@ -105,7 +105,7 @@ class Questions:
         return document_of(found, kind, record.name, f"{kind} of {record.name}: {summary_of(found)}", self.snapshot)
 
     def balance(self) -> BalanceDocument:
-        """Which migrations would spread the VMs evenly, if it is worth doing."""
+        """Which migrations would repair violated rules and limits and spread the VMs evenly, if it is worth doing."""
         return balance_document_of(recommend(self.snapshot, self.placer), self.snapshot)
 
 

@@ -4,7 +4,7 @@
 A hard rule binds to members that run or are about to; to members that are off even a hard rule is a preference.
 Who is to be kept apart is avoided wherever it is, where it goes and, until it has arrived, where it comes from.
 Who is to be together with others follows them to where they will be: a member on a node that is being drained or
-is lost, or that leaves its node in the same plan, keeps nobody there.
+is lost, or that leaves its node in the same plan or in the one that is being carried out, keeps nobody there.
 """
 
 from __future__ import annotations
@@ -158,6 +158,8 @@ def destination(vm: VmRecord, snapshot: ClusterSnapshot, course: Course = NO_COU
         return course.placed[vm.uuid]
     if vm.uuid in course.leaving:
         return ""
+    if vm.uuid in snapshot.planned_targets:
+        return snapshot.planned_targets[vm.uuid]
     node = vm.node if vm.cancelling or not vm.target else vm.target
     home = snapshot.nodes.get(vm.home)
     if home is not None and vm.home != node and home.mode is NodeMode.UNFLUSHING and is_active(vm):

@@ -88,6 +88,14 @@ class ClusterSnapshot:
             grouped.setdefault(stored.value.node, []).append(stored)
         return {node: tuple(sorted(vms, key=lambda s: s.value.name)) for node, vms in grouped.items()}
 
+    @cached_property
+    def planned_targets(self) -> Mapping[str, str]:
+        """Where the plan that is being carried out takes VMs which have not got there yet, by UUID."""
+        plan = self.plan.value if self.plan else None
+        if plan is None or plan.is_finished or plan.cancelled:
+            return {}
+        return {step.uuid: step.target for step in plan.steps if step.is_open}
+
     def vm(self, reference: str) -> Stored[VmRecord]:
         """The VM with this name or UUID. Raises `NotFound`, or `BrokenRecord` for one whose record does not parse."""
         uuid = self.uuid_by_name.get(reference, reference.lower())

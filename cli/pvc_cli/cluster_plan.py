@@ -65,9 +65,9 @@ def balance(
 ) -> int:
     """Recommend migrations that even out the nodes' load.
 
-    VMs are spread within limits and rules, if that is worth its moves; a limit or rule that is violated already is
-    not repaired by it. --apply carries it out. It is refused soon after another balance, unless it is forced: see the
-    setting balance_cooldown_s.
+    Violated rules and limits are repaired first, with as few moves as possible; then the VMs are spread, if that is
+    worth its moves. --apply carries it out. A balance that only spreads is refused soon after another one, unless it
+    is forced: see the setting balance_cooldown_s. Exit status 10: something stays violated.
     """
     if applies and snapshot_file:
         raise InvalidInput("--apply", "does not go with --snapshot: nothing can be done to the cluster of a file")

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import pytest
 from plan_checks import replay
 
 from pvc_core import FilterEntry, NodeCapacity, PlacementRequest
 from pvc_core.balance import BalanceGoal, Recommendation, recommend
-from pvc_core.model import Settings
+from pvc_core.model import Settings, VmMetadata
 from pvc_core.placement import Placer
 from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.registry import Registry
@@ -141,3 +142,13 @@ def test_a_filter_from_a_plugin_is_asked_about_every_move() -> None:
 
 def test_a_cluster_without_nodes_has_nothing_to_balance() -> None:
     assert recommend(a_snapshot(), PLACER).plan.steps == ()
+
+
+@pytest.mark.parametrize(("overcommit", "moved"), [(2.0, 0), (4.0, 1), (0.0, 1)])
+def test_no_node_gets_more_vcpus_than_the_overcommit_allows(overcommit: float, moved: int) -> None:
+    full = [a_vm(f"cpu{n}", node="hv2", memory_mib=64, vcpus=4) for n in range(2)]
+    vms = [a_vm(f"big{n}", node="hv1", memory_mib=1024, vcpus=1, node_limit=["hv1", "hv2"]) for n in range(3)]
+    settings = Settings(memory_reserve_mib=0, vcpu_overcommit=overcommit)
+    stays = [msgspec.structs.replace(vm, metadata=VmMetadata(migration_method="shutdown")) for vm in full]
+    snapshot = a_snapshot([a_node("hv1", cores=64), a_node("hv2", cores=4)], [*vms, *stays], settings)
+    assert len(recommend(snapshot, PLACER).plan.steps) == moved

@@ -22,10 +22,7 @@ from pvc_core.testing.builders import a_node, a_rule, a_snapshot, a_vm
 
 PLACER = Placer(Registry.load())
 GOAL = BalanceGoal(threshold=0.05, margin=0.01, max_moves=100)
-# The same clusters in every run: on a rare one (seen twice) a second recommendation still finds a move.
-untimed = hypothesis_settings(
-    deadline=None, max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+untimed = hypothesis_settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -54,7 +51,7 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
                 node=node,
                 memory_mib=memory_mib,
                 vcpus=draw(st.integers(1, 4)),
-                node_limit=sorted({node, *others}) if others else [],
+                node_limit=sorted(others if draw(st.integers(0, 9)) == 0 else {node, *others}) if others else [],
                 state=draw(st.sampled_from(["running"] * 6 + ["stopped"])),
                 migration_method=draw(st.sampled_from(["none"] * 6 + ["live", "shutdown"])),
             )
@@ -92,7 +89,7 @@ def test_a_recommendation_fits_at_every_moment_and_leaves_the_cluster_no_worse(s
     assert abs(recommend(after, PLACER, GOAL).score_before - found.score_after) < 1e-6
     nodes = sum(1 for view in snapshot.nodes.values() if view.mode == "ready")
     gained = found.score_before - found.score_after
-    assert gained * nodes > len(found.plan.steps) * GOAL.margin - 1e-6 or not found.plan.steps
+    assert gained * nodes > len(found.plan.steps) * GOAL.margin - 1e-6 or not found.plan.steps or found.repaired
 
 
 @untimed
@@ -107,7 +104,8 @@ def test_what_was_recommended_and_done_is_followed_by_nothing(snapshot: ClusterS
 @given(clusters())
 def test_only_running_vms_that_migrate_live_are_moved_and_each_once(snapshot: ClusterSnapshot) -> None:
     steps = recommend(snapshot, PLACER, GOAL).plan.steps
-    assert len({step.vm for step in steps}) == len(steps)
+    parked = [step.vm for step in steps if "parked" in step.reason]
+    assert len({step.vm for step in steps}) == len(steps) - len(parked)
     for step in steps:
         vm = snapshot.vm(step.vm).value
         assert vm.state is VmState.RUNNING
@@ -118,8 +116,18 @@ def test_only_running_vms_that_migrate_live_are_moved_and_each_once(snapshot: Cl
 @untimed
 @given(clusters())
 def test_no_rule_and_no_limit_is_broken_that_was_kept(snapshot: ClusterSnapshot) -> None:
-    after = carried_out(replay(recommend(snapshot, PLACER, GOAL).plan, snapshot), snapshot)
-    assert {broken.rule for broken in violations(after)} <= {broken.rule for broken in violations(snapshot)}
+    found = recommend(snapshot, PLACER, GOAL)
+    after = carried_out(replay(found.plan, snapshot), snapshot)
+    broken = {one.rule for one in violations(after)} - {one.rule for one in violations(snapshot)}
+    assert not any(snapshot.rules[name].value.hard for name in broken)
+    for name in broken:
+        assert any(f"rule {name}: " in said and "gives way to what is hard" in said for said in found.unrepaired)
+    assert outside_limits(after) <= outside_limits(snapshot)
+
+
+def outside_limits(snapshot: ClusterSnapshot) -> set[str]:
+    vms = [stored.value for stored in snapshot.vms.values()]
+    return {vm.name for vm in vms if vm.metadata.node_limit and vm.node not in vm.metadata.node_limit}
 
 
 @untimed
@@ -127,7 +135,7 @@ def test_no_rule_and_no_limit_is_broken_that_was_kept(snapshot: ClusterSnapshot)
 def test_no_more_moves_are_recommended_than_allowed(snapshot: ClusterSnapshot, most: int) -> None:
     found = recommend(snapshot, PLACER, BalanceGoal(threshold=0.0, margin=0.001, max_moves=most))
     assert len(found.plan.steps) <= most
-    assert found.score_after <= found.score_before + 1e-9
+    assert found.score_after <= found.score_before + 1e-9 or found.repaired
 
 
 @untimed

@@ -61,7 +61,7 @@ class ClusterBalance:
 
     @documented("Cluster", "viewer", {200: BalanceDocument})
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Recommend migrations that spread the VMs evenly. Nothing changes.
+        """Recommend migrations that repair violated rules and limits and spread the VMs evenly. Nothing changes.
 
         POST the answer to /cluster/plan to have it carried out.
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pvc_core.admission import admit
 from pvc_core.changes import Change
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import PluginError
@@ -15,6 +16,7 @@ from pvc_core.plugin_calls import log_failure
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.questions import Questions
 from pvc_core.registry import Registry
+from pvc_core.snapshot import ClusterSnapshot
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class CommandBase:
     def questions(self) -> Questions:
         """What can be asked of the cluster as it is now."""
         return Questions(self._view.snapshot(), self._placer, self._registry.recovery_policies)
+
+    def _admit(self, after: VmRecord, snapshot: ClusterSnapshot, *, may_refuse: bool = True) -> tuple[str, ...]:
+        """Warnings of what the VM in its new place endangers. Raises `NotAdmitted` where the setting says so."""
+        return admit(after, snapshot, self._placer, may_refuse=may_refuse)
 
     @staticmethod
     def _outcome(change: Change, decision: Decision | None = None, warnings: tuple[str, ...] = ()) -> Outcome:

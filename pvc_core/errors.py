@@ -8,8 +8,10 @@ line for a person, and a test asserts on them. "No" as an ordinary answer is nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+
+NAMED_IN_A_SENTENCE = 3
 
 
 @dataclass(eq=False)
@@ -97,6 +99,35 @@ class NoCandidate(PvcError):
 
     def sentence(self) -> str:
         return f"no node can take {self.vm}: {'; '.join(self.rejections) or 'the cluster has no node'}"
+
+
+@dataclass(eq=False)
+class NotAdmitted(PvcError):
+    """With the VM on `node`, the loss of a node would not be survived any more, and `admission` is `refuse`.
+
+    losses: by lost node, the VMs that would not come back and now would. elsewhere: a node where the VM would be
+    admitted; "" when none was found.
+    """
+
+    vm: str
+    node: str
+    losses: Mapping[str, Sequence[str]]
+    elsewhere: str = ""
+
+    def sentence(self) -> str:
+        lost = ", and ".join(
+            f"if {node} were lost, {_few(vms)} would not come back" for node, vms in self.losses.items()
+        )
+        advice = "stop VMs, or add memory or a node; see `pvc cluster capacity`"
+        return (
+            f"{self.vm} is not admitted on {self.node}: {lost}; "
+            f"{f'it would be admitted on {self.elsewhere}' if self.elsewhere else advice}"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_IN_A_SENTENCE} more" if len(names) > NAMED_IN_A_SENTENCE else ""
+    return ", ".join(names[:NAMED_IN_A_SENTENCE]) + more
 
 
 @dataclass(eq=False)
@@ -217,6 +248,7 @@ MEANINGS: dict[type[PvcError], ErrorMeaning] = {
     Refused: ErrorMeaning("refused", 409, 5),
     PlanOutdated: ErrorMeaning("plan_outdated", 409, 5),
     NoCandidate: ErrorMeaning("no_candidate", 409, 6),
+    NotAdmitted: ErrorMeaning("not_admitted", 409, 11),
     BrokenRecord: ErrorMeaning("broken_record", 409, 5),
     Conflict: ErrorMeaning("conflict", 409, 5),
     StoreUnavailable: ErrorMeaning("store_unavailable", 503, 7),

@@ -15,6 +15,7 @@ import msgspec
 from pvc_core.layout import SCHEMA_VERSION
 
 MigrationMethod = Literal["live", "shutdown", "none"]
+Admission = Literal["off", "warn", "refuse"]
 RuleKind = Literal["together", "apart", "prefer"]
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
@@ -237,6 +238,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A node takes VMs up to (total - reserve) times this ratio."""
     vcpu_overcommit: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
     """A node takes VMs up to this many vCPUs per core; 0 sets no limit."""
+    admission: Admission = "warn"
+    """When a VM is placed by command, and it or others would then not come back any more if their node were lost:
+    refuse does not place it, warn says so, off does not look."""
     max_parallel_migrations: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Migrations at one time per source node, and per target node."""
     shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 180

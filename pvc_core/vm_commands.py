@@ -39,10 +39,13 @@ class VmCommands(VmDefinitions):
     def start(self, vm: str) -> Outcome:
         """Start on its node, or where it is placed when that node cannot take it; aborts a shutdown or a migration."""
         chosen: list[Decision] = []
+        warnings: list[str] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             record = stored.value
+            chosen.clear()
+            warnings.clear()
             if record.state not in OFF:
                 return self._event(snapshot, stored, VmEvent.START, _START_REASONS.get(record.state, "start requested"))
             decision = self._place_for_start(record, snapshot)
@@ -51,10 +54,12 @@ class VmCommands(VmDefinitions):
             reason = f"start requested; {decision.reason}"
             ledgers = changes.ledgers_of(snapshot, record.node, decision.node)
             change = changes.start_on(stored, decision.node, reason, self._clock.utc_iso(), ledgers, decision)
+            started = msgspec.structs.replace(record, node=decision.node, state=VmState.STARTING)
+            warnings[:] = self._admit(started, snapshot)
             return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
-        return self._outcome(change, chosen[0] if chosen else None)
+        return self._outcome(change, chosen[0] if chosen else None, tuple(warnings))
 
     def _place_for_start(self, record: VmRecord, snapshot: ClusterSnapshot) -> Decision:
         """On its own node if that takes it, else wherever it is placed."""
@@ -103,14 +108,18 @@ class VmCommands(VmDefinitions):
     def unmigrate(self, vm: str) -> Outcome:
         """Bring a VM back to its home."""
         record = self._view.snapshot().vm(vm).value
-        return self._migrate(vm, record.home, permanent=False)
+        return self._migrate(vm, record.home, permanent=False, may_refuse=False)
 
-    def _migrate(self, vm: str, target: str, *, permanent: bool) -> Outcome:
+    def _migrate(self, vm: str, target: str, *, permanent: bool, may_refuse: bool = True) -> Outcome:
+        """may_refuse: whether the VM has to be admitted to its new place; not so where it goes home."""
         chosen: list[Decision] = []
+        warnings: list[str] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             record = stored.value
+            chosen.clear()
+            warnings.clear()
             is_there = bool(target) and record.node == target and record.state is not VmState.MIGRATING
             if is_there and (not permanent or record.home == target):
                 return changes.already(stored, f"is on {target} already", record)
@@ -139,10 +148,13 @@ class VmCommands(VmDefinitions):
                 permanent=permanent,
                 decision=decision,
             )
+            state = record.state if relocates else VmState.RUNNING
+            arrived = msgspec.structs.replace(record, node=decision.node, target="", state=state)
+            warnings[:] = self._admit(arrived, snapshot, may_refuse=may_refuse)
             return changes.on_same_node(change, snapshot, decision.node)
 
         change = self._view.commit(decide)
-        return self._outcome(change, chosen[0] if chosen else None)
+        return self._outcome(change, chosen[0] if chosen else None, tuple(warnings))
 
     # ----------------------------------------------------------------------------------------- parts
 

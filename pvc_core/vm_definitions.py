@@ -42,7 +42,7 @@ class VmDefinitions(CommandBase):
     def define(self, xml: str, metadata: VmMetadata, *, target: str = "", start: bool = False) -> Outcome:
         """A new VM from libvirt XML, placed within its limit by its selector, or on `target`.
 
-        Raises `InvalidInput`, `AlreadyExists` (name or UUID), `NotFound` (target), `NoCandidate`.
+        Raises `InvalidInput`, `AlreadyExists` (name or UUID), `NotFound` (target), `NoCandidate`, `NotAdmitted`.
         """
         domain = parse_domain(xml)
         check_vm_name(domain.name)
@@ -67,10 +67,10 @@ class VmDefinitions(CommandBase):
             decision = self._placer.place(PlacementRequest.for_vm(record), snapshot, only=target)
             decision.raise_if_none()
             chosen[:] = [decision]
-            warnings[:] = metadata_warnings(snapshot, checked)
             placed = msgspec.structs.replace(
                 record, node=decision.node, home=decision.node, reason=f"defined; {decision.reason}"
             )
+            warnings[:] = (*metadata_warnings(snapshot, checked), *self._admit(placed, snapshot))
             change = changes.create_vm(placed, xml, snapshot.node(decision.node).ledger, taken, decision)
             return changes.on_same_node(change, snapshot, decision.node)
 

@@ -260,3 +260,18 @@ def test_a_command_that_follows_one_of_another_process_is_not_answered_from_an_o
         cluster.happens("web1", VmEvent.STARTED)
         other.view.refresh([f"/vms/{UUID}"])
     other.connection.close()
+
+
+def test_what_would_cost_others_their_way_back_is_warned_of_or_refused(api: httpx.Client, cluster: Cluster) -> None:
+    """The small nodes cannot stand in for the big one."""
+    cluster.has([a_node("hv1", memory_mib=8192), a_node("hv2", memory_mib=2048), a_node("hv3", memory_mib=2048)])
+    eventually(lambda: len(api.get("/node").json()["nodes"]) == 3)
+    body = {"definition": xml("big", 4096), "start": True}
+    api.post("/cluster/settings", json={"admission": "refuse"})
+    refused = api.post("/vm", json=body)
+    problem = refused.json()
+    assert (refused.status_code, problem["code"], problem["losses"]) == (409, "not_admitted", {"hv1": ["big"]})
+    assert problem["detail"].startswith("big is not admitted on hv1: if hv1 were lost, big would not come back; ")
+    api.post("/cluster/settings", json={"admission": None})
+    warning = "if hv1 were lost, big would not come back; see `pvc cluster capacity --node hv1`"
+    assert api.post("/vm", json=body).json()["warnings"] == [warning]

@@ -31,7 +31,7 @@ def verdicts(suite: type[Any], *only: str) -> dict[str, str]:
             getattr(suite(), rule)()
         except pytest.skip.Exception:
             found[rule] = "skipped"
-        except Exception as error:  # noqa: BLE001 - whatever a rule raises breaks it, as under pytest
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all of it breaks a rule, as under pytest
             found[rule] = f"{type(error).__name__}: {error}"
         else:
             found[rule] = "kept"

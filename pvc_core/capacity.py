@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from pvc_core.capacity_refusals import Aftermath, Refusals
 from pvc_core.capacity_view import with_vm
 from pvc_core.model import VmRecord, VmState
 from pvc_core.placement import Placer
@@ -81,11 +82,12 @@ def losses(snapshot: ClusterSnapshot, placer: Placer, nodes: Collection[str] | N
         for node in sorted(snapshot.nodes if nodes is None else {snapshot.node(name).name for name in nodes})
     }
     columns = columns_of([request for requests in wanted.values() for request in requests], snapshot, placer)
+    refusals = Refusals(snapshot, placer)
     found, first = {}, 0
     for node, requests in wanted.items():
         mine = range(first, first + len(requests))
         first += len(requests)
-        found[node] = _loss(node, requests, _without(columns, node, mine), snapshot, placer)
+        found[node] = _loss(node, requests, _without(columns, node, mine), refusals)
     return found
 
 
@@ -112,9 +114,8 @@ def _without(columns: Columns, node: str, vms: range) -> Columns:
     )
 
 
-def _loss(
-    node: str, requests: list[PlacementRequest], columns: Columns, snapshot: ClusterSnapshot, placer: Placer
-) -> NodeLoss:
+def _loss(node: str, requests: list[PlacementRequest], columns: Columns, refusals: Refusals) -> NodeLoss:
+    snapshot, placer = refusals.snapshot, refusals.placer
     weights = weights_of([request.metadata.priority for request in requests])
     book = placer.rulebook(snapshot)
     if any(book.concerns(request.vm, request.metadata.tags) for request in requests):
@@ -122,15 +123,15 @@ def _loss(
     found = assign(columns, weights, EFFORT)
     if found.is_complete:
         return NodeLoss(survivable=True)
-    planner = placer.planner(snapshot)
-    planner.lose(node)
+    aftermath, left_out = Aftermath(node, refusals), []
     for request, place in zip(requests, found.nodes, strict=True):
-        if place != NOWHERE:
-            planner.place(request, only=columns.nodes[place])
-    left_out = [request for request, place in zip(requests, found.nodes, strict=True) if place == NOWHERE]
-    decisions = [planner.place(request) for request in left_out]
+        if place == NOWHERE:
+            left_out.append(request)
+        else:
+            aftermath.take(columns.nodes[place], request)
     # A VM that the search had no effort left for may find a place after all.
-    stranded = tuple(Stranded(vm=decision.vm, reason=decision.reason) for decision in decisions if not decision.node)
+    reasons = [(request.vm, aftermath.place(request)) for request in left_out]
+    stranded = tuple(Stranded(vm=vm, reason=reason) for vm, reason in reasons if reason)
     proven = not stranded or found.proven or cannot_all_fit(columns)
     return NodeLoss(survivable=not stranded, stranded=stranded, proven=proven)
 

@@ -26,16 +26,14 @@ from pvc_core.capacity_view import CapacityView, with_vm, without_vm
 from pvc_core.errors import NoCandidate, PluginError
 from pvc_core.limits import is_within
 from pvc_core.placement_drivers import PlacementDrivers
-from pvc_core.placement_steps import Filtered, Ranked, Ranking, default_selector, filter_nodes, rank
+from pvc_core.placement_sentences import decision_sentence, degraded_sentence, reasons_by_node
+from pvc_core.placement_steps import Ranked, Ranking, default_selector, filter_nodes, rank
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest, Rejection
 from pvc_core.rule_verdicts import Course, groups_of, too_small_for_all, verdict
-from pvc_core.rules import Rulebook, listed
+from pvc_core.rules import Rulebook
 from pvc_core.snapshot import ClusterSnapshot
 
 __all__ = ["Decision", "PlacementDrivers", "Placer", "Planner", "Ranked", "Rejection", "is_default_selector"]
-
-NODES_IN_A_SENTENCE = 3
-REASONS_IN_A_SENTENCE = 8
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         """The node. Raises `NoCandidate` with a sentence per node when there is none."""
         if not self.node:
             raise NoCandidate(
-                self.vm, tuple(f"{node}: {why}" for node, why in _reasons_by_node(self.rejections).items())
+                self.vm, tuple(f"{node}: {why}" for node, why in reasons_by_node(self.rejections).items())
             )
         return self.node
 
@@ -174,8 +172,8 @@ class Planner:
             ranking=ranking.ranked,
             rejections=filtered.rejections,
             selector=ranking.selector,
-            degraded=_degraded(ranking, failures),
-            reason=_reason(request, filtered, ranking, only),
+            degraded=degraded_sentence(ranking, failures),
+            reason=decision_sentence(request, filtered, ranking, only),
         )
         self.take(decision.node, request)
         return decision
@@ -251,68 +249,3 @@ def is_default_selector(name: str) -> bool:
 def urgency(request: PlacementRequest) -> tuple[int, int, str]:
     """The order in which VMs are placed: highest priority first, then the largest memory, then by name."""
     return (-request.metadata.priority, -request.memory_mib, request.vm)
-
-
-# -------------------------------------------------------------------------------------------- the sentences
-
-
-def _degraded(ranking: Ranking, failures: Iterable[PluginError]) -> str:
-    """Which plugins did not do their part, and who ranked instead; "" when all did."""
-    problems = [f"the selector {name} is not installed" for name in ranking.missing]
-    problems += [failure.sentence() for failure in failures]
-    if ranking.missing or ranking.failures:
-        problems.append(f"{ranking.selector} ranked instead")
-    return "; ".join(problems)
-
-
-def _reason(request: PlacementRequest, filtered: Filtered, ranking: Ranking, only: str) -> str:
-    if not ranking.ranked:
-        return f"no candidate: {_why_none(filtered.rejections) or 'the cluster has no node'}"
-    best = ranking.ranked[0]
-    if only:
-        return f"{best.node} was named and passes every filter"
-    if len(ranking.ranked) == 1:
-        return f"selector {ranking.selector}: {best.node} is the only candidate"
-    preferred = [one for one in ranking.ranked if one.preference == best.preference]
-    ruled = _by_rules(request, preferred) if len(preferred) < len(ranking.ranked) else ""
-    if ruled and len(preferred) == 1:
-        return ruled
-    quality = f"has {ranking.summary}" if ranking.summary else "scores highest"
-    ruled = f"{ruled}; " if ruled else ""
-    sentence = f"{ruled}selector {ranking.selector}: {best.node} of {len(preferred)} candidates {quality}"
-    equals = [other.node for other in preferred[1:] if other.raw == best.raw]
-    if not equals:
-        return sentence
-    tie_break = "the VM is there already" if best.node == request.current_node else "first by name"
-    return f"{sentence}, as {_listed(equals)}; {tie_break}"
-
-
-def _by_rules(request: PlacementRequest, preferred: Sequence[Ranked]) -> str:
-    """That rules come before the selector, and which nodes they leave it."""
-    names = request.rules.preferred_by
-    rules = f"rule {names[0]} prefers" if len(names) == 1 else f"rules {listed(names)} prefer"
-    return f"{rules} {_listed([one.node for one in preferred])}"
-
-
-def _why_none(rejections: Iterable[Rejection]) -> str:
-    """Nodes with the same reasons together, the smallest groups first: they hold what is special."""
-    groups: dict[str, list[str]] = {}
-    for node, why in _reasons_by_node(rejections).items():
-        groups.setdefault(why, []).append(node)
-    by_size = sorted(groups.items(), key=lambda group: len(group[1]))
-    parts = [f"{_listed(nodes)}: {why}" for why, nodes in by_size[:REASONS_IN_A_SENTENCE]]
-    unnamed = sum(len(nodes) for _, nodes in by_size[REASONS_IN_A_SENTENCE:])
-    return "; ".join([*parts, f"{unnamed} more nodes rejected"] if unnamed else parts)
-
-
-def _listed(nodes: list[str]) -> str:
-    if len(nodes) <= NODES_IN_A_SENTENCE:
-        return ", ".join(nodes)
-    return f"{', '.join(nodes[:NODES_IN_A_SENTENCE])} and {len(nodes) - NODES_IN_A_SENTENCE} more"
-
-
-def _reasons_by_node(rejections: Iterable[Rejection]) -> dict[str, str]:
-    reasons: dict[str, list[str]] = {}
-    for rejection in rejections:
-        reasons.setdefault(rejection.node, []).append(rejection.reason)
-    return {node: " and ".join(why) for node, why in reasons.items()}

@@ -13,6 +13,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pvc_core.plan_bounds import kinds_of, least_left_out, narrowed
 from pvc_core.plan_columns import Columns, Room
 
 NOWHERE = -1
@@ -42,22 +43,17 @@ def assign(columns: Columns, weights: Sequence[int], effort: int) -> Assignment:
     spread = _to_the_roomiest(columns, possible)
     if spread is not None:
         return Assignment(spread, True)
-    search = _Search(columns, weights, effort, possible)
-    search.go_down(0, 0)
-    return Assignment(tuple(search.best), search.effort > 0 or search.best_weight == search.full_weight)
+    needed, back = narrowed(columns, possible)
+    search = _Search(needed, weights, effort, possible)
+    search.run()
+    places = tuple(back[node] if node != NOWHERE else NOWHERE for node in search.best)
+    return Assignment(places, search.is_proven)
 
 
 def cannot_all_fit(columns: Columns) -> bool:
     """Whether counting is proof enough that not all get a place: of some size there are more VMs than places."""
-    usable = frozenset(node for may in _distinct(columns.may) for node in may)
-    for sizes, free in ((columns.memory_mib, columns.free_mib), (columns.vcpus, columns.free_vcpus)):
-        for size in set(sizes) - {0}:
-            places = sum(free[node] // size for node in usable if free[node] >= size)
-            if places < sum(1 for other in sizes if other >= size):
-                return True
-        if sum(sizes) > sum(free[node] for node in usable if free[node] > 0):
-            return True
-    return False
+    vms = range(len(columns.memory_mib))
+    return least_left_out(columns, vms, [1] * len(vms)) > 0
 
 
 def _largest_first(columns: Columns) -> list[int]:
@@ -72,11 +68,6 @@ def _fits_somewhere(columns: Columns, vm: int) -> bool:
     free_mib, free_vcpus = columns.free_mib, columns.free_vcpus
     memory_mib, vcpus = columns.memory_mib[vm], columns.vcpus[vm]
     return any(free_mib[node] >= memory_mib and free_vcpus[node] >= vcpus for node in columns.may[vm])
-
-
-def _distinct(may: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Without those that are the very same: to compare long tuples, or hash them, costs more than it saves."""
-    return list({id(nodes): nodes for nodes in may}.values())
 
 
 # --------------------------------------------------------------------------------------- to the roomiest node
@@ -136,29 +127,39 @@ class _Search:
     room: Room = field(init=False)
     placed: list[int] = field(init=False)
     best: list[int] = field(init=False)
-    full_weight: int = field(init=False)
+    most_weight: int = field(init=False)
     kind: list[int] = field(init=False)
     best_weight: int = -1
     seen: dict[tuple[int, tuple[tuple[int, int, int], ...]], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = self.columns
-        self.room = columns.room()
+        self.room = self.columns.room()
         self.placed = [NOWHERE] * len(self.weights)
         self.best = list(self.placed)
-        self.full_weight = sum(self.weights[vm] for vm in self.order)
-        sides: dict[tuple[bool, ...], int] = {}
-        allowed = [frozenset(may) for may in _distinct([columns.may[vm] for vm in self.order])]
-        # Nodes that the same VMs may go to are interchangeable when they have the same room.
-        self.kind = [
-            sides.setdefault(tuple(node in may for may in allowed), len(sides)) for node in range(len(columns.nodes))
-        ]
+        full_weight = sum(self.weights[vm] for vm in self.order)
+        self.most_weight = full_weight - least_left_out(self.columns, self.order, self.weights)
+        self.kind = kinds_of(self.columns, self.order)
 
-    def go_down(self, level: int, weight: int) -> None:
-        """Place the VMs from this level on in all ways that may be better than the best."""
+    @property
+    def is_proven(self) -> bool:
+        """Whether no arrangement is better than the best so far."""
+        return self.effort > 0 or self.best_weight >= self.most_weight
+
+    def run(self) -> None:
+        """Place the VMs in all ways that may be better than the best, as long as there is effort to spend."""
+        ways = [self._ways_from(0, 0)]
+        while ways and self.effort > 0 and self.best_weight < self.most_weight:
+            step = next(ways[-1], None)
+            if step is None:
+                ways.pop()
+            else:
+                ways.append(self._ways_from(*step))
+
+    def _ways_from(self, level: int, weight: int) -> Iterator[tuple[int, int]]:
+        """The places of the VM at this level, one after the other, and at last none: the next level and the weight."""
         if weight > self.best_weight:
             self.best_weight, self.best = weight, list(self.placed)
-        if level == len(self.order) or self.best_weight == self.full_weight or self.effort <= 0:
+        if level == len(self.order):
             return
         if weight + self._still_possible(level) <= self.best_weight or self._was_here(level, weight):
             return
@@ -166,12 +167,10 @@ class _Search:
         for node in self._places(vm):
             self.placed[vm] = node
             self.room.take(vm, node)
-            self.go_down(level + 1, weight + self.weights[vm])
+            yield level + 1, weight + self.weights[vm]
             self.room.give_back(vm, node)
             self.placed[vm] = NOWHERE
-            if self.best_weight == self.full_weight or self.effort <= 0:
-                return
-        self.go_down(level + 1, weight)
+        yield level + 1, weight
 
     def _places(self, vm: int) -> Iterator[int]:
         """The nodes that take it now, the tightest first, one of each group that makes no difference."""
@@ -191,6 +190,7 @@ class _Search:
     def _still_possible(self, level: int) -> int:
         """The weight of the VMs from here on that fit somewhere, each on its own."""
         may, fits = self.columns.may, self.room.fits
+        self.effort -= len(self.order) - level
         return sum(self.weights[vm] for vm in self.order[level:] if any(fits(vm, node) for node in may[vm]))
 
     def _was_here(self, level: int, weight: int) -> bool:

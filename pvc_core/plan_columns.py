@@ -113,7 +113,7 @@ class EmptyNodes:
         self._drivers = placer.drivers
         self._settings = snapshot.settings
         capacities = placer.capacities(snapshot)
-        self._nodes = [_emptied(node) for node in capacities.values()]
+        self._nodes = [emptied(node) for node in capacities.values()]
         self._index = {name: index for index, name in enumerate(capacities)}
         self._known: dict[object, Opening] = {}
 
@@ -176,7 +176,8 @@ def veto_where_needed(requests: Sequence[PlacementRequest], snapshot: ClusterSna
     return veto
 
 
-def _emptied(node: NodeCapacity) -> NodeCapacity:
+def emptied(node: NodeCapacity) -> NodeCapacity:
+    """The node as if nothing were assigned to it and nothing ran there."""
     return msgspec.structs.replace(
         node,
         assigned_mib=0,

@@ -115,9 +115,7 @@ class NotAdmitted(PvcError):
     elsewhere: str = ""
 
     def sentence(self) -> str:
-        lost = ", and ".join(
-            f"if {node} were lost, {_few(vms)} would not come back" for node, vms in self.losses.items()
-        )
+        lost = "; ".join(f"if {node} were lost, {_few(vms)} would not come back" for node, vms in self.losses.items())
         advice = "stop VMs, or add memory or a node; see `pvc cluster capacity`"
         return (
             f"{self.vm} is not admitted on {self.node}: {lost}; "

@@ -34,7 +34,10 @@ COVERED = {
 }
 """Commands that are not checked here, each with the test that shows that it works."""
 
-TYPED = {"docs/plugins/selector.md": "tests/docs/test_selector_page.py"}
+TYPED = {
+    "docs/plugins/selector.md": "tests/docs/test_selector_page.py",
+    "docs/planning.md": "tests/docs/test_planning_page.py",
+}
 """Pages of which every command is typed by a test of their own."""
 
 

@@ -37,10 +37,15 @@ def lines_of(page: Path) -> list[Line]:
 
 
 def typed(lines: list[Line], folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """What each command printed. Fails at the first that fails, telling what it said."""
-    script = ["set -e"]
+    """What each command printed. Fails at the first that fails, telling what it said.
+
+    A command that is to fail is followed by `echo $?` on the page, with the exit status as what that prints.
+    """
+    script = ["was=0"]
     for number, line in enumerate(lines):
-        script += [f"echo '@@{number}@@'", line.command]
+        script += [f"echo '@@{number}@@'", "(exit $was)", line.command, "was=$?"]
+        if [after.command for after in lines[number + 1 : number + 2]] != ["echo $?"]:
+            script.append('[ "$was" = 0 ] || exit "$was"')
     result = subprocess.run(
         ["/bin/sh", "-c", "\n".join(script)],
         cwd=folder,

@@ -21,6 +21,8 @@ from pvc_core.errors import HypervisorError
 from pvc_core.ports import Domain, DomainEvent, DomainEventKind, DomainState, Hypervisor, MigrationProgress
 
 DOWNTIME_MS = 300
+PATIENCE = 3
+"""How many times longer a migration may take than a rule waits for its end: a timeout is not to pass for a cancel."""
 
 
 class HypervisorTestbed(Protocol):
@@ -147,7 +149,7 @@ class Bench:
         timeout_s: float | None = None,
         on_progress: Callable[[MigrationProgress], None] = lambda _progress: None,
     ) -> Future[None]:
-        timeout_s = self.testbed.deadline_s if timeout_s is None else timeout_s
+        timeout_s = PATIENCE * self.testbed.deadline_s if timeout_s is None else timeout_s
         target = self.testbed.target
         migration = self._threads.submit(self.here.migrate, guest.uuid, target, DOWNTIME_MS, timeout_s, on_progress)
         self._migrations.append((guest, migration))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from itertools import product
 from typing import Any
 
 import pytest
@@ -52,3 +54,29 @@ def assert_keeps_all(suite: type[Any]) -> None:
 def assert_every_rule_can_fail(suite: type[Any], proven: Iterable[str]) -> None:
     """For every rule there is a driver that breaks it."""
     assert set(rules(suite)) - set(proven) == set(), "no driver shows that these rules can fail"
+
+
+def takes(suite: type[Any], rule: str) -> set[str]:
+    """The names of the fixtures and parameters that a rule takes."""
+    return set(getattr(suite, rule).__annotations__) - {"return"}
+
+
+def verdict_with(suite: type[Any], rule: str, given: Callable[[], AbstractContextManager[Mapping[str, Any]]]) -> str:
+    """A rule that takes fixtures: "kept" with each set of its parameters, or what is broken. given: the fixtures."""
+    body = getattr(suite(), rule)
+    for parameters in _parameter_sets(body):
+        with given() as fixtures:
+            try:
+                body(**fixtures, **parameters)
+            except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all of it breaks a rule, as under pytest
+                return f"{type(error).__name__}: {error}"
+    return "kept"
+
+
+def _parameter_sets(body: Any) -> Iterator[dict[str, Any]]:
+    marks = [mark.args for mark in getattr(body, "pytestmark", ()) if mark.name == "parametrize"]
+    for values in product(*(values for _, values in marks)):
+        found: dict[str, Any] = {}
+        for (names, _), value in zip(marks, values, strict=True):
+            found.update({names: value} if isinstance(names, str) else zip(names, value, strict=True))
+        yield found

@@ -15,8 +15,9 @@ from pvc_plugins.stores.embedded import SqliteStore
 class SqliteHarness(StoreHarness):
     """Every store reaches the same file through a folder of its own, a symbolic link that can be taken away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: type[SqliteStore] = SqliteStore) -> None:
         super().__init__()
+        self._store = store
         self.file = folder / "data" / "store.db"
         self.file.parent.mkdir()
         self._links = folder / "links"
@@ -25,12 +26,12 @@ class SqliteHarness(StoreHarness):
 
     @property
     def opener(self) -> Callable[[], ClusterStore]:
-        return partial(SqliteStore, f"sqlite://{self.file}")
+        return partial(self._store, f"sqlite://{self.file}")
 
     def build_store(self) -> ClusterStore:
         link = self._links / str(len(self._link_of))
         link.symlink_to(self.file.parent)
-        store = SqliteStore(f"sqlite://{link / self.file.name}")
+        store = self._store(f"sqlite://{link / self.file.name}")
         self._link_of[store] = link
         return store
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         FilterEntry,
         HypervisorEntry,
         HypervisorSite,
+        LossPolicy,
         NodeCapacity,
         PlacementRequest,
         PluginOptions,
@@ -75,6 +76,7 @@ __all__ = [
     # what a driver implements
     "Selector",
     "Filter",
+    "LossPolicy",
     "RecoveryPolicy",
     "ClusterStore",
     "Hypervisor",

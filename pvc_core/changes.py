@@ -16,7 +16,7 @@ import msgspec
 from pvc_core import layout
 from pvc_core.codec import Stored, encode
 from pvc_core.errors import BrokenRecord, PvcError
-from pvc_core.events import EventKind, Happening, kind_of, of_vm
+from pvc_core.events import EventKind, Happening, NodeChange, kind_of, of_vm
 from pvc_core.model import Ledger, NodeRecord, Reservation, VmRecord
 from pvc_core.placement import Decision
 from pvc_core.ports import Check, Create, Delete, Op, Set
@@ -72,6 +72,13 @@ def same_ledger(view: NodeView) -> Op:
 def write_node(stored: Stored[NodeRecord], record: NodeRecord) -> Set:
     """Replace a node's record."""
     return Set(stored.key, encode(record, stored.data), stored.version)
+
+
+def node_after(change: Change, view: NodeView) -> NodeRecord:
+    """The node's record once the change is written."""
+    about = [happening.change for happening in change.happenings]
+    records = [seen.node for seen in about if isinstance(seen, NodeChange) and seen.node.name == view.name]
+    return records[-1] if records else view.record.value
 
 
 def edit_ledger(

@@ -119,6 +119,11 @@ class ClusterView:
             self._changed.wait_for(lambda: self._generation != seen, timeout_s)
             return self._generation
 
+    def wake(self) -> None:
+        """Let those who wait for a change look again."""
+        with self._changed:
+            self._bump()
+
     @property
     def settings(self) -> Settings:
         """The cluster's settings as last seen, also while the store is away."""

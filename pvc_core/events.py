@@ -49,12 +49,18 @@ class EventKind(enum.StrEnum):
     VM_MOVED = "vm_moved"
     VM_HELD = "vm_held"
     VM_STAYED = "vm_stayed"
+    VM_RECOVERING = "vm_recovering"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
     NODE_FLUSHED = "node_flushed"
     NODE_UNFLUSHING = "node_unflushing"
     NODE_READY = "node_ready"
+    NODE_LOST = "node_lost"
+    NODE_NOT_FENCED = "node_not_fenced"
+    NODE_FENCED = "node_fenced"
+    NODE_FENCE_ENDED = "node_fence_ended"
+    NODE_RECOVERED = "node_recovered"
     PLAN_APPLIED = "plan_applied"
     PLAN_CANCELLED = "plan_cancelled"
     PLAN_STEP_ENDED = "plan_step_ended"
@@ -88,14 +94,20 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_MIGRATION_FAILED: "A migration failed; the VM runs on on `node`.",
     EventKind.VM_MIGRATED: "A VM has arrived on `target`.",
     EventKind.VM_MOVED: "A VM belongs to `target` now: it was off, or was shut down to move there.",
-    EventKind.VM_HELD: "No node could take a VM: it is shut down and starts again when its home is ready.",
+    EventKind.VM_HELD: "No node could take a VM: it is off, or shut down, and starts again when its home is ready.",
     EventKind.VM_STAYED: "A drain or a return of `node` could not help this VM.",
+    EventKind.VM_RECOVERING: "The node of a VM is off: the VM starts on `target`.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",
     EventKind.NODE_FLUSHED: "A node is drained.",
     EventKind.NODE_UNFLUSHING: "A node is being taken back into service.",
     EventKind.NODE_READY: "A node is in service again.",
+    EventKind.NODE_LOST: "A node that VMs are to run on is gone: it is fenced, and then they are recovered.",
+    EventKind.NODE_NOT_FENCED: "Nothing confirmed that a lost node is off: nothing is recovered; it is tried again.",
+    EventKind.NODE_FENCED: "It is certain that a node is off; its VMs are recovered.",
+    EventKind.NODE_FENCE_ENDED: "A fence is called off: there is nothing to recover, or a person said so.",
+    EventKind.NODE_RECOVERED: "All VMs of a fenced node have been dealt with.",
     EventKind.PLAN_APPLIED: "A plan is to be carried out.",
     EventKind.PLAN_CANCELLED: "No further step of the plan begins.",
     EventKind.PLAN_STEP_ENDED: "A step of the plan is done, has failed, or gave way to something else.",
@@ -209,6 +221,9 @@ _KIND_OF_EVENT: Mapping[VmEvent, EventKind] = {
     VmEvent.MIGRATE: EventKind.VM_MIGRATING,
     VmEvent.HOLD: EventKind.VM_HELD,
     VmEvent.RELOCATE: EventKind.VM_MOVED,
+    VmEvent.RECOVER: EventKind.VM_RECOVERING,
+    VmEvent.TARGET_LOST: EventKind.VM_MIGRATION_FAILED,
+    VmEvent.LOST_HELD: EventKind.VM_HELD,
     VmEvent.STARTED: EventKind.VM_STARTED,
     VmEvent.START_FAILED: EventKind.VM_START_FAILED,
     VmEvent.GAVE_UP: EventKind.VM_FAILED,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""leader: what crosses nodes: draining them and taking them back: `decide(snapshot)` gives actions with reasons.
+"""leader: what crosses nodes: recovering, draining and taking them back: `decide(snapshot)` gives actions with reasons.
 
 Everything it needs to go on is in the store (a node's mode and its `DrainReport`), so another leader continues at
 any line. A drain has an end: every VM is tried a bounded number of times, and one that cannot be helped is written
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
-from pvc_core import changes, leader_plan
+from pvc_core import changes, leader_plan, leader_recovery
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node, stayed
@@ -21,16 +21,20 @@ from pvc_core.leader_actions import (
     CancelMove,
     FinishDrain,
     FinishPlan,
+    FinishRecovery,
     HoldVm,
     LeaderAction,
     LeaveVm,
+    LoseVm,
     MoveVm,
     PlanAction,
     Policies,
+    RecoverVm,
     StartVm,
     VmAction,
     drain_of,
 )
+from pvc_core.leader_fence import is_lost
 from pvc_core.leader_flush import flush, left_to_drain
 from pvc_core.leader_ready import belongs_to, comes_back, unflush
 from pvc_core.leader_slots import Slots
@@ -45,11 +49,16 @@ __all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back",
 
 
 def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
-    """What to do now for every node that is being drained or taken back, and then for the plan that was applied."""
+    """What to do now for every node that is recovered, drained or taken back, then for the plan that was applied."""
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
     for name in sorted(snapshot.nodes):
+        if leader_recovery.is_known_off(name, snapshot):
+            actions += leader_recovery.recover(snapshot.nodes[name], snapshot, placer, policies)
+    for name in sorted(snapshot.nodes):
         node = snapshot.nodes[name]
+        if is_lost(node, snapshot):
+            continue  # it is fenced first, which ends the drain
         if node.mode is NodeMode.FLUSHING:
             actions += flush(node, snapshot, placer, policies, slots)
         elif node.mode is NodeMode.UNFLUSHING:
@@ -62,7 +71,7 @@ def _first_per_vm(actions: Sequence[LeaderAction]) -> Iterator[LeaderAction]:
     """A VM that leaves one node for another that comes back concerns both drains, or a plan as well; one will do."""
     seen: set[str] = set()
     for action in actions:
-        if isinstance(action, FinishDrain | FinishPlan):
+        if isinstance(action, FinishDrain | FinishPlan | FinishRecovery):
             yield action
         elif action.uuid not in seen:
             seen.add(action.uuid)
@@ -80,6 +89,8 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
     """
     if isinstance(action, PlanAction):
         return leader_plan.change_for(action, snapshot, placer, now)
+    if isinstance(action, RecoverVm | LoseVm | FinishRecovery):
+        return leader_recovery.change_for(action, snapshot, placer, now)
     node = snapshot.nodes.get(action.node)
     if node is None:
         raise Refused(action.node, "it is gone")

@@ -11,6 +11,7 @@ from pvc_core.placement import Decision
 from pvc_core.plan_record import StepState
 from pvc_core.plugin_types import RecoveryPolicyEntry
 from pvc_core.snapshot import NodeView
+from pvc_core.vm_states import VmEvent
 
 Policies = Mapping[str, RecoveryPolicyEntry]
 EMPTY_DRAIN = DrainReport()
@@ -83,6 +84,38 @@ class FinishDrain:
 
 
 @dataclass(frozen=True)
+class RecoverVm:
+    """Start a VM of `node`, which is known to be off, on `target`."""
+
+    node: str
+    uuid: str
+    target: str
+    reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """How the target was chosen; None where the guest may have arrived."""
+
+
+@dataclass(frozen=True)
+class LoseVm:
+    """Write down what the end of `node` means for a VM that is not started on another."""
+
+    node: str
+    uuid: str
+    event: VmEvent
+    reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """Why no node can take it, if that is why."""
+
+
+@dataclass(frozen=True)
+class FinishRecovery:
+    """All VMs of `node` have been dealt with."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class BeginStep:
     """Let the VM of a step of the applied plan set out from `node` to `target`."""
 
@@ -114,4 +147,5 @@ class FinishPlan:
 
 PlanAction = BeginStep | EndStep | FinishPlan
 VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
-LeaderAction = VmAction | FinishDrain | PlanAction
+RecoveryAction = RecoverVm | LoseVm | FinishRecovery
+LeaderAction = VmAction | FinishDrain | PlanAction | RecoveryAction

@@ -12,10 +12,12 @@ from dataclasses import replace
 import msgspec
 
 from pvc_core import changes, layout
+from pvc_core.changes import Change
 from pvc_core.errors import PluginError, Refused
+from pvc_core.events import EventKind, of_node
 from pvc_core.leader_actions import FinishDrain, HoldVm, LeaderAction, LeaveVm, MoveVm, Policies, drain_of
 from pvc_core.leader_slots import Slots
-from pvc_core.model import NodeMode, VmRecord, VmState
+from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.placement_drivers import request_for
 from pvc_core.placement_steps import ROOM_FILTERS
@@ -32,6 +34,17 @@ def refuse_flush(node: NodeView) -> None:
     """Raises `Refused` for a node that cannot be drained."""
     if not node.is_alive:
         raise Refused(node.name, f"its daemon is {node.liveness}; only a node whose daemon runs can be flushed")
+
+
+def begin_flush(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str) -> Change:
+    """Begin to drain a node. Raises `Refused` for one that cannot be drained."""
+    refuse_flush(node)
+    moving = [vm for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF]
+    drain = DrainReport(total=len(moving), started_at=now)
+    record = node.record.value
+    after = msgspec.structs.replace(record, mode=NodeMode.FLUSHING, drain=drain, reason=reason, changed_at=now)
+    happening = of_node(EventKind.NODE_FLUSHING, record, after, reason)
+    return Change((changes.write_node(node.record, after),), reason, happenings=(happening,))
 
 
 def flush(

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pvc_core import changes
+from pvc_core.changes import Change
+from pvc_core.errors import Refused
+from pvc_core.events import EventKind, of_node
 from pvc_core.leader_actions import CancelMove, FinishDrain, LeaderAction, LeaveVm, MoveVm, StartVm, drain_of
 from pvc_core.leader_slots import Slots
-from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
+from pvc_core.model import DrainReport, FenceStep, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -25,6 +30,27 @@ def comes_back(record: VmRecord, node: str) -> bool:
     if record.held or (record.node != node and record.state not in OFF):
         return True
     return record.metadata.node_autostart and record.state is VmState.STOPPED
+
+
+def take_back(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str, *, leaves_running: bool) -> Change:
+    """Begin to take a node back into service. leaves_running: VMs that run elsewhere are not brought home.
+
+    Raises `Refused` for a node whose VMs are being recovered, or are about to be.
+    """
+    record = node.record.value
+    if record.fence is not None and record.fence.step is not FenceStep.RECOVERED:
+        raise Refused(node.name, "it was lost, and its VMs are still being recovered")
+    drain = DrainReport(
+        total=sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node.name)),
+        cancels_flush=node.mode is NodeMode.FLUSHING,
+        leaves_running=leaves_running,
+        started_at=now,
+    )
+    after = msgspec.structs.replace(
+        record, mode=NodeMode.UNFLUSHING, fenced=False, drain=drain, reason=reason, changed_at=now
+    )
+    happening = of_node(EventKind.NODE_UNFLUSHING, record, after, reason)
+    return Change((changes.write_node(node.record, after),), reason, happenings=(happening,))
 
 
 def unflush(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, slots: Slots) -> list[LeaderAction]:
@@ -70,6 +96,8 @@ def _bring_back(
     if record.node == node:
         return "wait" if attempts and record.state is VmState.STARTING else "done"
     if record.state in OFF:
+        return "done"
+    if drain.leaves_running:
         return "done"
     if record.state is not VmState.RUNNING:
         return _wait_for_daemon(record, node, snapshot)

@@ -109,7 +109,37 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """VM UUID to the node that a plan, which was applied, sends it to; as long as all of that plan is possible."""
     cancels_flush: bool = False
     """This ready broke off a flush: migrations away from the node are cancelled."""
+    leaves_running: bool = False
+    """This ready starts what is off and does not move what runs elsewhere."""
     started_at: str = ""
+    finished_at: str = ""
+
+
+class FenceStep(enum.StrEnum):
+    """How far it is with a lost node: being switched off, known to be off with VMs left to recover, done with."""
+
+    FENCING = "fencing"
+    RECOVERING = "recovering"
+    RECOVERED = "recovered"
+
+
+class FenceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done about a lost node, kept in the store so that another leader goes on from it.
+
+    number: counts the fences of this node, so that an answer to an earlier one is not taken for one to this.
+    evidence: why it is certain that the node is off; "" as long as it is not. attempts: how often its fence agents
+    did not confirm, problem: what they said last. was_ready: its mode was ready, or on the way there.
+    """
+
+    step: FenceStep = FenceStep.FENCING
+    number: int = 1
+    reason: str = ""
+    evidence: str = ""
+    attempts: int = 0
+    problem: str = ""
+    was_ready: bool = True
+    started_at: str = ""
+    confirmed_at: str = ""
     finished_at: str = ""
 
 
@@ -123,6 +153,11 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The daemon stopped cleanly; guests run on unsupervised and the node takes no new VMs."""
     maintenance: bool = False
     fenced: bool = False
+    """It was confirmed to be off, and has not been taken back into service since."""
+    fence: FenceReport | None = None
+    """Of the loss that is dealt with, or was dealt with last."""
+    watchdog_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """It has armed a watchdog that ends it so long after it lost its session; 0 when it has not."""
     coordinator: bool = True
     labels: dict[str, str] = {}
     address: str = ""
@@ -131,6 +166,11 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the flush or ready that runs, or ran last."""
     reason: str = ""
     changed_at: str = ""
+
+
+def is_being_recovered(record: NodeRecord) -> bool:
+    """Whether the node is known to be off and its VMs are given to others; a daemon that is back waits for that."""
+    return record.fence is not None and record.fence.step is FenceStep.RECOVERING
 
 
 class DomainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,6 +295,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The window for start_failures."""
     start_backoff_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     """Pause before the second start attempt; doubled for each further one."""
+    fence_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
+    """How long a node's session may be gone before the node is fenced, if VMs are to run there."""
+    fence_retry_s: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 5.0
+    """Pause before a node whose fence devices did not confirm is fenced again."""
+    watchdog_margin_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 5.0
+    """How long after a lost node's watchdog must have ended it the node counts as off."""
+    autoready: bool = True
+    """A node that was fenced while ready is taken back into service once its daemon is there again."""
+    autoready_delay_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """How long its daemon has to be there before."""
+    failback: bool = False
+    """Such a return also brings home VMs that run elsewhere; an operator's `pvc node ready` always does."""
     report_interval_s: Annotated[float, msgspec.Meta(ge=0.2, le=300)] = 5.0
     """How often a node reports."""
     report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -173,6 +173,18 @@ class RecoveryPolicy(Protocol):
 
     def without_candidate(self, request: PlacementRequest) -> str:
         """Either "hold" (shut down, start again when home is ready) or "stay" (leave it where it is)."""
+
+
+@runtime_checkable
+class LossPolicy(Protocol):
+    """What a recovery policy may say besides: what becomes of a VM whose node is known to be off."""
+
+    def after_loss(self, request: PlacementRequest) -> str:
+        """Whether the VM starts on another node.
+
+        "restart" (held when no node can take it; what a policy without this method means), "hold" (off, and started
+        again when its home is ready), or "stop" (off until it is started by command).
+        """
 
 
 @dataclass(frozen=True)

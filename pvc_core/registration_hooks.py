@@ -170,21 +170,26 @@ def pvc_selectors(options: PluginOptions) -> Sequence[SelectorEntry]:  # type: i
 
 @hookspec
 def pvc_recovery_policies(options: PluginOptions) -> Sequence[RecoveryPolicyEntry]:  # type: ignore[empty-body]
-    """Register recovery policies: what becomes of a VM that has no other place, chosen by name per VM.
+    """Register recovery policies: what becomes of a VM whose node is lost or that has no other place, by name per VM.
 
-    Called: once, when the plugin is loaded; `without_candidate` when no node can take a VM whose node is drained. It
-    has two seconds.
+    Called: once, when the plugin is loaded; `without_candidate` when no node can take a VM whose node is drained;
+    `after_loss`, which a policy may leave out, when the VM's node is known to be off. Each has two seconds.
 
-    Together: the VM's own policy is asked and no other. "hold" shuts the VM down until its home is ready, "stay"
-    leaves it where it is.
+    Together: the VM's own policy is asked and no other. Of a drain, "hold" shuts the VM down until its home is ready,
+    "stay" leaves it where it is. After a loss, "restart" starts it on another node, "hold" when its home is ready,
+    "stop" when it is started by command.
 
-    Failing: an exception, a deadline that passed, or any other answer counts as "hold".
+    Failing: an exception, a deadline that passed, or any other answer counts as "hold" in a drain and as "restart"
+    after a loss.
 
         from pvc_core import RecoveryPolicyEntry, hookimpl
 
         class HoldUnlessPrecious:
             def without_candidate(self, request):
                 return "stay" if "precious" in request.metadata.tags else "hold"
+
+            def after_loss(self, request):
+                return "stop" if "precious" in request.metadata.tags else "restart"
 
         @hookimpl
         def pvc_recovery_policies():

@@ -18,7 +18,7 @@ from pvc_core.model import VmRecord, VmState
 
 
 class VmEvent(enum.StrEnum):
-    """What can happen to a VM: commands first, then what its agent finds out."""
+    """What can happen to a VM: commands first, then what the leader decides, then what its agent finds out."""
 
     START = "start"
     SHUTDOWN = "shutdown"
@@ -28,6 +28,10 @@ class VmEvent(enum.StrEnum):
     MIGRATE = "migrate"
     HOLD = "hold"
     RELOCATE = "relocate"
+    RECOVER = "recover"
+    TARGET_LOST = "target-lost"
+    LOST_HELD = "lost-held"
+    LOST = "lost"
     STARTED = "started"
     START_FAILED = "start-failed"
     GAVE_UP = "gave-up"
@@ -45,6 +49,7 @@ class NodeChange(enum.Enum):
     KEEP = "keep"
     SET_TARGET = "set target"
     TO_TARGET = "node becomes target"
+    TO_GIVEN = "node becomes another"
     DROP_TARGET = "target is given up"
 
 
@@ -66,6 +71,7 @@ OFF = (_S.STOPPED, _S.FAILED, _S.DISABLED)
 """The states in which the guest is known to be off."""
 _WINDING_DOWN = (_S.SHUTTING_DOWN, _S.RESTARTING)
 _LIVE = (_S.STARTING, _S.RUNNING, *_WINDING_DOWN)
+_WANTED = (_S.STARTING, _S.RUNNING, _S.RESTARTING, _S.MIGRATING)
 
 RULES: dict[tuple[VmState, VmEvent], Rule] = {
     # commands
@@ -82,9 +88,14 @@ RULES: dict[tuple[VmState, VmEvent], Rule] = {
     **{(s, _E.DISABLE): Rule(_S.SHUTTING_DOWN, disables=True) for s in _LIVE},
     **{(s, _E.DISABLE): Rule(_S.DISABLED) for s in (_S.STOPPED, _S.FAILED)},
     (_S.RUNNING, _E.MIGRATE): Rule(_S.MIGRATING, node=NodeChange.SET_TARGET),
-    **{(s, _E.RELOCATE): Rule(s, node=NodeChange.TO_TARGET) for s in OFF},
+    **{(s, _E.RELOCATE): Rule(s, node=NodeChange.TO_GIVEN) for s in OFF},
     # the leader, draining a node on which a VM cannot be helped
     **{(s, _E.HOLD): Rule(_S.SHUTTING_DOWN, holds=True) for s in (_S.STARTING, _S.RUNNING, _S.RESTARTING)},
+    # the leader, for a VM whose node, or whose migration's target, is known to be off
+    **{(s, _E.RECOVER): Rule(_S.STARTING, node=NodeChange.TO_GIVEN) for s in _WANTED},
+    **{(s, _E.LOST_HELD): Rule(_S.STOPPED, holds=True, node=NodeChange.DROP_TARGET) for s in _WANTED},
+    **{(s, _E.LOST): Rule(_S.STOPPED, node=NodeChange.DROP_TARGET) for s in _WANTED},
+    (_S.MIGRATING, _E.TARGET_LOST): Rule(_S.STARTING, node=NodeChange.DROP_TARGET),
     # what the agent finds out
     (_S.STARTING, _E.STARTED): Rule(_S.RUNNING),
     (_S.STARTING, _E.START_FAILED): Rule(_S.STARTING),
@@ -123,8 +134,9 @@ def advance(
 ) -> VmRecord:
     """The record after an event: the only way a VM changes its state.
 
-    `target` and `permanent` belong to MIGRATE and RELOCATE; `now` is wall-clock time for people. The same object
-    comes back when nothing changes. Raises `Refused` when the event cannot happen in this state.
+    `target` belongs to MIGRATE, RELOCATE and RECOVER, `permanent` to the first two; `now` is wall-clock time for
+    people. The same object comes back when nothing changes. Raises `Refused` when the event cannot happen in this
+    state.
     """
     rule = rule_for(record.state, event)
     if isinstance(rule, str):
@@ -161,11 +173,16 @@ def _with_node(record: VmRecord, rule: Rule, event: VmEvent, target: str, perman
     if rule.node is NodeChange.SET_TARGET:
         return msgspec.structs.replace(record, target=target, permanent=permanent)
     if rule.node is NodeChange.TO_TARGET:
-        node = target if event is VmEvent.RELOCATE else record.target
-        stays = permanent if event is VmEvent.RELOCATE else record.permanent
-        return msgspec.structs.replace(
-            record, node=node, home=node if stays else record.home, target="", permanent=False
-        )
+        return _at(record, record.target, stays=record.permanent)
+    if rule.node is NodeChange.TO_GIVEN:
+        # A move whose source was lost is one all the same: where it went, the VM is at home.
+        has_moved = event is VmEvent.RECOVER and record.permanent and target == record.target
+        return _at(record, target, stays=permanent or has_moved)
     if rule.node is NodeChange.DROP_TARGET:
         return msgspec.structs.replace(record, target="", permanent=False)
     return record
+
+
+def _at(record: VmRecord, node: str, *, stays: bool) -> VmRecord:
+    home = node if stays else record.home
+    return msgspec.structs.replace(record, node=node, home=home, target="", permanent=False)

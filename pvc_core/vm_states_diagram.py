@@ -16,7 +16,9 @@ COMMANDS = (VmEvent.START, VmEvent.SHUTDOWN, VmEvent.STOP, VmEvent.RESTART, VmEv
 """What an operator asks for."""
 DECISIONS = (VmEvent.HOLD, VmEvent.RELOCATE)
 """What follows from a drain, and from a move of a VM that is off."""
-FINDINGS = tuple(event for event in VmEvent if event not in (*COMMANDS, *DECISIONS))
+RECOVERY = (VmEvent.RECOVER, VmEvent.TARGET_LOST, VmEvent.LOST_HELD, VmEvent.LOST)
+"""What follows once a node is known to be off."""
+FINDINGS = tuple(event for event in VmEvent if event not in (*COMMANDS, *DECISIONS, *RECOVERY))
 """What the node's agent finds out."""
 
 INTRODUCTION = f"""\
@@ -28,10 +30,11 @@ A VM is always in one of eight states. The table is the program: `pvc_core/vm_st
 carries it out, and this page is generated from it.
 
 - {", ".join(f"`{state}`" for state in OFF)}: the guest is known to be off. Nothing but the end of the guest, as its
-  node's agent saw it, leads here from a state in which it may run.
+  node's agent saw it, or of its node, as it was confirmed, leads here from a state in which it may run.
 - Whoever wants a guest to end asks for `shutting-down`; the record says whether the guest is asked or terminated at
   once, and whether `stopped` or `disabled` follows.
-- `held`: the VM was shut down by a drain because no node was left for it; it starts again when its node is ready.
+- `held`: the VM is off because no node was left for it, in a drain or after its node was lost; it starts again when
+  its node is ready.
 """
 
 
@@ -45,6 +48,9 @@ def document() -> str:
         "\n".join(_table(COMMANDS)) + "\n",
         "## Drain and move\n",
         "\n".join(_table(DECISIONS)) + "\n",
+        "## Recovery\n",
+        "The node of these VMs, or the target of their migration, is known to be off.\n",
+        "\n".join(_list_of(RECOVERY)) + "\n",
         "## What the agent finds out\n",
         "Pairs that are not listed cannot happen; a report of them is dropped.\n",
         "\n".join(_list_of(FINDINGS)) + "\n",

@@ -15,7 +15,7 @@ from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterSettings
 from pvc_api.resources.cluster_plan import ClusterPlan
 from pvc_api.resources.events import EventCollection
-from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState
+from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState, NodeFence
 from pvc_api.resources.plans import (
     ClusterBalance,
     ClusterCapacity,
@@ -76,6 +76,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/node": NodeCollection(services),
         "/node/{node}": Node(services),
         "/node/{node}/domain-state": NodeDomainState(services),
+        "/node/{node}/fence": NodeFence(services),
         "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),

@@ -108,6 +108,12 @@ class DomainStateBody(Body, frozen=True):
     state: Literal["flush", "ready"]
 
 
+class FenceBody(Body, frozen=True):
+    """How a lost node is to be dealt with. `confirmed`: a person says that it is off, so that its VMs are recovered."""
+
+    confirmed: bool = False
+
+
 class TokenBody(Body, frozen=True):
     """A new token. `expires_in_s`: for how long it is good; without it, until it is removed."""
 

@@ -12,7 +12,7 @@ from pvc_api.rule_views import rule_problems
 from pvc_api.version import pvc_version
 from pvc_api.views import BrokenRecordView, ClusterStatus
 from pvc_core.limits import is_outside_limit
-from pvc_core.model import VmState
+from pvc_core.model import FenceStep, VmState
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 
@@ -58,7 +58,13 @@ def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
 
 def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
     """What is wrong with a node, without its name."""
-    if node.liveness == "lost":
+    fence = node.record.value.fence
+    if fence is not None and fence.step is FenceStep.FENCING:
+        because = f": {fence.problem}" if fence.problem else ""
+        yield f"is lost, and nothing has confirmed yet that it is off{because}; its VMs are not recovered"
+    elif fence is not None and fence.step is FenceStep.RECOVERING:
+        yield "is off, and its VMs are being recovered"
+    elif node.liveness == "lost":
         yield "is lost: its daemon's session has ended"
     elif node.liveness == "left":
         yield "has left: its daemon was stopped, its guests run unsupervised"

@@ -50,5 +50,6 @@ def view_of(node: core.NodeView, cluster: core.ClusterSnapshot) -> NodeView:
         report_stale=is_report_stale(node, cluster),
         daemon_version=node.member.value.version if node.member else "",
         drain=drain_view(node, cluster),
+        fence=record.fence,
         unknown_domains=report.unknown_domains,
     )

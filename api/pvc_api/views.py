@@ -13,7 +13,7 @@ import msgspec
 
 from pvc_api.authentication import Role
 from pvc_core.events import Event
-from pvc_core.model import MigrationMethod, NodeMode, RuleKind
+from pvc_core.model import FenceReport, MigrationMethod, NodeMode, RuleKind
 from pvc_core.placement import Decision
 from pvc_core.plan_record import StepState
 
@@ -184,6 +184,7 @@ class NodeView(Answer, frozen=True, kw_only=True):
     report_stale: bool
     daemon_version: str
     drain: DrainView | None = None
+    fence: FenceReport | None = None
     unknown_domains: Annotated[
         dict[str, str], msgspec.Meta(description="Domains that run there and that PVC does not own: UUID to name")
     ] = {}

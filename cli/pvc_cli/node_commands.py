@@ -12,9 +12,11 @@ COMMANDS = {
     "info": "pvc_cli.node_show:info",
     "flush": "pvc_cli.node_drain:flush",
     "ready": "pvc_cli.node_drain:ready",
+    "fence": "pvc_cli.node_fence:fence",
+    "confirm-fenced": "pvc_cli.node_fence:confirm_fenced",
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def node() -> None:
-    """Nodes, the hypervisors: drain them and take them back."""
+    """Nodes, the hypervisors: drain, take back and fence them."""

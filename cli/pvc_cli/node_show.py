@@ -90,6 +90,9 @@ def _facts(node: NodeView) -> dict[str, str]:
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(node["labels"].items())),
         "unknown domains": ", ".join(sorted(node["unknown_domains"].values())),
     }
+    fence = node["fence"]
+    if fence:
+        facts["fence"] = f"{fence['step']}: {fence['evidence'] or fence['problem'] or fence['reason']}"
     drain = node["drain"]
     if drain:
         facts["drain"] = f"{drain['total'] - drain['remaining'] - len(drain['stayed'])} of {drain['total']} VMs done"

@@ -98,6 +98,21 @@ class DrainView(TypedDict):
     finished_at: str
 
 
+class FenceView(TypedDict):
+    """How far it is with a node that was lost."""
+
+    step: str
+    number: int
+    reason: str
+    evidence: str
+    attempts: int
+    problem: str
+    was_ready: bool
+    started_at: str
+    confirmed_at: str
+    finished_at: str
+
+
 class NodeView(TypedDict):
     """One node: what is wanted of it, what it last reported and what is reserved on it."""
 
@@ -124,6 +139,7 @@ class NodeView(TypedDict):
     report_stale: bool
     daemon_version: str
     drain: DrainView | None
+    fence: FenceView | None
     unknown_domains: dict[str, str]
 
 

@@ -83,7 +83,9 @@ def vm_notes(vm: VmView) -> list[str]:
 def node_problems(node: NodeView) -> list[str]:
     """What an operator should look at, in a few words each."""
     problems = []
-    if node["fenced"]:
+    if node["fence"] and node["fence"]["step"] != "recovered":
+        problems.append(node["fence"]["step"])
+    elif node["fenced"]:
         problems.append("fenced")
     if node["maintenance"]:
         problems.append("maintenance")

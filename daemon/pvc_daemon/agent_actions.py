@@ -28,7 +28,7 @@ from pvc_core.agent import (
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
 from pvc_core.journal import Journal
-from pvc_core.model import Ledger, VmRecord, VmState
+from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
 from pvc_core.vm_states import VmEvent
 from pvc_daemon.own_records import OwnRecords
@@ -135,7 +135,9 @@ class AgentActions:
 
     def _start(self, stored: Stored[VmRecord], learn: Learn) -> None:
         uuid = stored.value.uuid
-        found = self._store.get_many([layout.vm(uuid), layout.definition(uuid)])
+        found = self._store.get_many([layout.vm(uuid), layout.definition(uuid), layout.node(self._node)])
+        if self._is_being_recovered(found.get(layout.node(self._node))):
+            return
         entry = found.get(layout.vm(uuid))
         fresh = decode(entry, VmRecord) if entry else None
         if fresh is None or not self._still_wanted(stored, fresh) or fresh.value.state is not VmState.STARTING:
@@ -151,6 +153,10 @@ class AgentActions:
             self._start_failed(error.reason, learn)
             return
         log.info("vm_started", vm=fresh.value.name, node=self._node, reason=fresh.value.reason)
+
+    def _is_being_recovered(self, entry: Entry | None) -> bool:
+        """Whether the VM may be given to another node at any moment, whatever its record says."""
+        return entry is not None and is_being_recovered(decode(entry, NodeRecord).value)
 
     def _start_failed(self, reason: str, learn: Learn) -> None:
         now_s, settings = self._clock.monotonic_s(), self._records.settings

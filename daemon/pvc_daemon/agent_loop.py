@@ -2,7 +2,8 @@
 """agent_loop: the thread that looks, decides and hands out actions, whenever anything has changed.
 
 Each action runs on a thread of its own, one per VM; the loop never waits for one. While the store's session is
-not connected, or this node is not registered in it, nothing is decided: guests that run go on.
+not connected, or this node is not registered in it, nothing is decided: guests that run go on. Nor is anything while
+the leader recovers the VMs of this node, which was off.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class AgentLoop:
 
     def _look_and_act(self) -> float:
         """One round; how long to sleep afterwards unless woken."""
+        if self.records.is_being_recovered:
+            return LOOK_AGAIN_S
         self.records.watch_new()
         vms = self.records.vms()
         with self._lock:

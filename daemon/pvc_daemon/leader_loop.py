@@ -16,11 +16,14 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
 from pvc_core.event_log import EventLog
 from pvc_core.events import EventKind, Happening
+from pvc_core.fence_memory import AskAgents
+from pvc_core.fencing import FenceVerdict
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
+from pvc_daemon.fence_runner import FenceRunner
 from pvc_daemon.housekeeping import Housekeeping
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,8 @@ class LeaderLoop:
         self._notes = Notes(store, self._journal, clock)
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
+        self._fence_runner = FenceRunner(epoch, store, clock, self._ask_agents, self._fence_answered)
+        self._view: ClusterView | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
 
@@ -72,6 +77,7 @@ class LeaderLoop:
             view = ClusterView(self._store, self._clock, self._journal)
             try:
                 view.start()
+                self._view = view
                 self._lead(view)
             except StoreUnavailable as error:
                 log.warning("store_away", node=self._node, problem=error.problem)
@@ -80,18 +86,31 @@ class LeaderLoop:
                 log.exception("leader_broke", node=self._node)
                 self._stopping.wait(LOOK_AGAIN_S)
             finally:
+                self._view = None
                 view.close()
         self._notes.close()
         log.info("no_longer_leading", node=self._node, epoch=self._epoch)
 
     def _lead(self, view: ClusterView) -> None:
-        seen = -1
+        seen, wait_s = -1, LOOK_AGAIN_S
         while not self._stopping.is_set():
-            seen = view.wait_change(seen, LOOK_AGAIN_S)
+            seen = view.wait_change(seen, wait_s)
+            due_s = self._fence_runner.run(view, self._stopping.is_set)
+            wait_s = LOOK_AGAIN_S if due_s is None else min(due_s, LOOK_AGAIN_S)
             for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
                 if self._stopping.is_set() or not self._carry_out(action, view):
                     break
             self._housekeeping.trim_events(view.settings.events_kept)
+
+    def _fence_answered(self) -> None:
+        view = self._view
+        if view is not None:
+            view.wake()
+
+    def _ask_agents(self, action: AskAgents) -> FenceVerdict:
+        """No fence devices are configured yet: only a person can confirm."""
+        node = action.node
+        return FenceVerdict(False, f"{node} has no fence device; `pvc node confirm-fenced {node}` if it is off")
 
     def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
         """Write one action; False when the cluster has changed under it, and all is to be decided again."""

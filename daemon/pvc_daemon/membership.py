@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from pvc_core import layout
+from pvc_core import layout, leader_fence
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.errors import BrokenRecord, Conflict, Refused, StoreUnavailable
 from pvc_core.events import EventKind, Happening, of_node
@@ -96,9 +96,13 @@ class Membership:
             ops.append(Create(layout.node(self._node.name), encode(self._node)))
             return ops, [of_node(EventKind.NODE_JOINED, None, self._node, f"{reason} for the first time")]
         stored = self._node_record(node)
-        joined = self._configured(stored.value, left=False)
+        joined = leader_fence.returned(self._configured(stored.value, left=False), self._clock.utc_iso())
         ops.append(Set(node.key, encode(joined, stored.data), node.version))
-        return ops, [of_node(EventKind.NODE_JOINED, stored.value, joined, f"{reason} again")]
+        happenings = [of_node(EventKind.NODE_JOINED, stored.value, joined, f"{reason} again")]
+        if joined.fence != stored.value.fence:
+            ended = of_node(EventKind.NODE_FENCE_ENDED, joined, joined, "its daemon is there again")
+            happenings.append(ended)
+        return ops, happenings
 
     def _leaving(self, node: Entry | None, member: Entry | None) -> _Steps:
         ops: list[Op] = []

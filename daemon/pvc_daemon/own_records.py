@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""own_records: the watched copy of one node's ledger and of the VMs in it: all that an agent reads.
+"""own_records: the watched copy of one node's record, its ledger and the VMs in it: all that an agent reads.
 
 Nothing else is watched, so that a node's cost does not grow with the cluster.
 """
@@ -17,7 +17,7 @@ import structlog
 from pvc_core import layout
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord
-from pvc_core.model import Ledger, Settings, VmRecord
+from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord, is_being_recovered
 from pvc_core.ports import ClusterStore, Entry, Subscription
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ DEFAULT_SETTINGS = Settings()
 
 
 class OwnRecords:
-    """The ledger of `node`, the records of its VMs, and the cluster's settings. Thread-safe."""
+    """The record and the ledger of `node`, the records of its VMs, and the cluster's settings. Thread-safe."""
 
     def __init__(self, store: ClusterStore, node: str, on_change: Callable[[], None]) -> None:
         self._store = store
@@ -34,6 +34,7 @@ class OwnRecords:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._ledger: Stored[Ledger] | None = None
+        self._is_being_recovered = False
         self._settings = DEFAULT_SETTINGS
         self._vms: dict[str, Stored[VmRecord]] = {}
         self._ahead: dict[str, int] = {}
@@ -44,6 +45,7 @@ class OwnRecords:
     def start(self) -> None:
         """Read and watch. Raises `StoreUnavailable`."""
         self._subscriptions.append(self._store.watch(layout.SETTINGS, self._settings_changed))
+        self._subscriptions.append(self._store.watch(layout.node(self._node), self._node_changed))
         self._subscriptions.append(self._store.watch(layout.ledger(self._node), self._ledger_changed))
 
     def close(self) -> None:
@@ -64,6 +66,11 @@ class OwnRecords:
     def ledger(self) -> Stored[Ledger] | None:
         """This node's ledger as last seen; None before the first assignment."""
         return self._ledger
+
+    @property
+    def is_being_recovered(self) -> bool:
+        """This node was confirmed to be off, and its VMs are being given to others: none of them is ours to start."""
+        return self._is_being_recovered
 
     def vms(self) -> dict[str, Stored[VmRecord]]:
         """A copy of the VMs in the ledger by UUID; those whose record does not parse are missing."""
@@ -89,6 +96,12 @@ class OwnRecords:
     def _settings_changed(self, entry: Entry | None) -> None:
         parsed = self._decoded(entry, Settings) if entry and entry.data else None
         self._settings = parsed.value if parsed else DEFAULT_SETTINGS
+        self._on_change()
+
+    def _node_changed(self, entry: Entry | None) -> None:
+        parsed = self._decoded(entry, NodeRecord) if entry else None
+        if entry is None or parsed is not None:  # of a broken record: go on with what was known
+            self._is_being_recovered = parsed is not None and is_being_recovered(parsed.value)
         self._on_change()
 
     def _ledger_changed(self, entry: Entry | None) -> None:

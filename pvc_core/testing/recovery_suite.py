@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvc_core.plugin_types import PlacementRequest, RecoveryPolicyEntry
+from pvc_core.plugin_types import LossPolicy, PlacementRequest, RecoveryPolicyEntry
 from pvc_core.testing.builders import a_request, a_vm
 from pvc_core.testing.driver_suite import DriverSuite
 
 ANSWERS = ("hold", "stay")
+ANSWERS_AFTER_LOSS = ("restart", "hold", "stop")
 
 
 class RecoveryPolicySuite(DriverSuite[RecoveryPolicyEntry]):
@@ -38,6 +39,17 @@ class RecoveryPolicySuite(DriverSuite[RecoveryPolicyEntry]):
     def answer(self, request: PlacementRequest) -> str:
         """What the policy makes of a VM that has no candidate."""
         return self.entry().policy.without_candidate(self.with_options(request))
+
+    def answer_after_loss(self, request: PlacementRequest) -> str:
+        """What the policy makes of a VM whose node is off."""
+        policy = self.entry().policy
+        return policy.after_loss(self.with_options(request)) if isinstance(policy, LossPolicy) else "restart"
+
+    def test_after_a_loss_it_says_restart_hold_or_stop(self) -> None:
+        for request in self.requests():
+            answer = self.answer_after_loss(request)
+            assert answer in ANSWERS_AFTER_LOSS, f"{request.vm}: {answer!r} is none of {ANSWERS_AFTER_LOSS}"
+            assert answer == self.answer_after_loss(request)
 
     def test_it_says_hold_or_stay(self) -> None:
         for request in self.requests():

@@ -40,6 +40,7 @@ METHODS_BY_ROLE = {
     ],
     "operator": [
         ("POST", "/vm"),
+        ("POST", "/node/hv1/fence"),
         ("POST", "/vm/web1"),
         ("PUT", "/vm/web1"),
         ("DELETE", "/vm/web1"),

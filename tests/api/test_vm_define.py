@@ -47,7 +47,7 @@ def test_a_limit_is_read_as_people_write_it(api: httpx.Client, limit: object, me
     [
         ("node_limit", ["hv1", "nix"], ["hv1", "hv2"]),
         ("node_selector", "nix", ["even", "load", "mem", "memprov", "vcpus", "vms"]),
-        ("recovery_policy", "nix", ["restart", "stay"]),
+        ("recovery_policy", "nix", ["restart", "stay", "stop"]),
     ],
 )
 def test_an_unknown_name_in_the_metadata_is_answered_with_the_known_ones(

@@ -177,6 +177,7 @@ def a_node(name: str = "hv1", **fields: object) -> dict[str, Any]:
         "report_stale": False,
         "daemon_version": "0.1.0",
         "drain": None,
+        "fence": None,
         "unknown_domains": {},
         **fields,
     }

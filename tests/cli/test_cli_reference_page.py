@@ -33,7 +33,7 @@ NAMES = [name for name, _, _ in ALL]
 WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
-    node list|info|flush|ready
+    node list|info|flush|ready|fence|confirm-fenced
     cluster status|settings|capacity|snapshot|balance|apply|plan
     cluster:rule add|list|show|remove
     plugin list|show|new

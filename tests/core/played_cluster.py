@@ -185,7 +185,7 @@ class PlayedCluster(PlayedAgents):
         wrong = misfits(snapshot)
         assert not wrong, wrong
         for node in snapshot.nodes.values():
-            if node.mode is NodeMode.FLUSHED and node.record.value.drain is not None:
+            if node.mode is NodeMode.FLUSHED and node.record.value.drain is not None and node.is_alive:
                 unnoticed = _running_unnoticed(node, snapshot)
                 assert not unnoticed, f"{unnoticed} run on {node.name}, which is flushed"
         if not self.counts_slots:
@@ -217,8 +217,9 @@ class PlayedCluster(PlayedAgents):
     def agents_act(self, at_most: int | None = None) -> int:
         """Each agent finishes what it is at, in the order of the VMs' names; how many did."""
         count = 0
+        alive = {name for name, node in self.snapshot().nodes.items() if node.is_alive}
         for name in sorted(stored.value.name for stored in self.snapshot().vms.values()):
-            event = self.next_event(self.vm(name))
+            event = self.next_event(self.vm(name)) if self.vm(name).node in alive else None
             if event is not None and (at_most is None or count < at_most):
                 self.happens(name, event)
                 count += 1

@@ -67,7 +67,7 @@ def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
     assert registry.problems == ()
     assert list(registry.selectors) == ["even", "load", "mem", "memprov", "vcpus", "vms"]
     assert list(registry.filters) == ["exclude", "limit", "memory", "ready", "rules", "vcpus"]
-    assert list(registry.recovery_policies) == ["restart", "stay"]
+    assert list(registry.recovery_policies) == ["restart", "stay", "stop"]
     assert list(registry.stores) == ["sqlite", "zookeeper"]
     assert list(registry.hypervisors) == ["libvirt", "simulated"]
     assert {(info.distribution, info.state) for info in registry.plugins} == {("pvc", "active")}

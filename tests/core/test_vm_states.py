@@ -23,6 +23,8 @@ S, E = VmState, VmEvent
 NOW = "2026-01-31T12:00:00Z"
 PAIRS = list(itertools.product(VmState, VmEvent))
 COMMANDS = (E.START, E.SHUTDOWN, E.STOP, E.RESTART, E.DISABLE, E.MIGRATE, E.HOLD, E.RELOCATE)
+RECOVERY = (E.RECOVER, E.TARGET_LOST, E.LOST_HELD, E.LOST)
+WITH_TARGET = (E.MIGRATE, E.RELOCATE, E.RECOVER)
 FINDINGS = tuple(event for event in VmEvent if event not in COMMANDS)
 
 
@@ -51,7 +53,7 @@ def all_changes() -> Iterator[tuple[VmRecord, VmEvent, VmRecord]]:
 
 
 def after_event(record: VmRecord, event: VmEvent, **more: Any) -> VmRecord:
-    more = {"target": "hv2", **more} if event in (E.MIGRATE, E.RELOCATE) else more
+    more = {"target": "hv2", **more} if event in WITH_TARGET else more
     return advance(record, event, "because", NOW, **more)
 
 
@@ -94,7 +96,9 @@ def test_no_refusal_hides_behind_a_rule_that_leads_somewhere_else() -> None:
 def test_only_events_that_prove_the_guest_is_off_lead_to_stopped_disabled_or_failed() -> None:
     for before, event, after in all_changes():
         if after.state in OFF and before.state not in OFF:
-            assert event in (E.ENDED, E.GAVE_UP), f"{before.state} and {event} lead to {after.state}"
+            assert event in (E.ENDED, E.GAVE_UP, E.LOST_HELD, E.LOST), (
+                f"{before.state} and {event} lead to {after.state}"
+            )
 
 
 def test_the_transition_grows_with_every_change_and_with_nothing_else() -> None:
@@ -138,14 +142,14 @@ def test_a_command_given_twice_is_carried_out_once() -> None:
         assert after_event(after, event) is after, f"{event} in {before.state}"
 
 
-def test_only_arriving_and_relocating_change_the_node() -> None:
+def test_only_arriving_relocating_and_recovering_change_the_node() -> None:
     for before, event, after in all_changes():
-        moves = RULES[before.state, event].node is NodeChange.TO_TARGET
-        assert moves == (event in (E.ARRIVED, E.MOVED_OFF, E.RELOCATE))
+        moves = RULES[before.state, event].node in (NodeChange.TO_TARGET, NodeChange.TO_GIVEN)
+        assert moves == (event in (E.ARRIVED, E.MOVED_OFF, E.RELOCATE, E.RECOVER))
         assert after.node == ("hv2" if moves else before.node)
 
 
-@given(st.lists(st.sampled_from([event for event in VmEvent if event not in (E.MIGRATE, E.RELOCATE)]), max_size=30))
+@given(st.lists(st.sampled_from([event for event in VmEvent if event not in WITH_TARGET]), max_size=30))
 @settings(deadline=None)
 def test_whatever_happens_in_whatever_order_the_record_stays_sound(events: list[VmEvent]) -> None:
     record = a_vm(state="stopped")
@@ -319,3 +323,38 @@ def test_the_documentation_names_every_state_and_every_event() -> None:
         assert f"**{state}**" in page
     for event in VmEvent:
         assert event in page
+
+
+# ----------------------------------------------------------------------------------- nodes that are known to be off
+
+
+@pytest.mark.parametrize("state", [S.STARTING, S.RUNNING, S.RESTARTING, S.MIGRATING])
+def test_a_vm_whose_node_is_off_starts_on_another_and_keeps_its_home(state: VmState) -> None:
+    recovered = after_event(a_vm(state=state, target="hv3" if state is S.MIGRATING else ""), E.RECOVER, target="hv2")
+    assert (recovered.state, recovered.node, recovered.home, recovered.target) == (S.STARTING, "hv2", "hv1", "")
+
+
+@pytest.mark.parametrize(("target", "home"), [("hv2", "hv2"), ("hv3", "hv1")])
+def test_a_move_for_good_that_lost_its_source_is_one_only_where_it_went(target: str, home: str) -> None:
+    moving = a_vm(state="migrating", target="hv2", permanent=True)
+    assert after_event(moving, E.RECOVER, target=target).home == home
+
+
+def test_a_migration_whose_target_is_off_goes_on_at_its_source() -> None:
+    back = after_event(a_vm(state="migrating", target="hv2", permanent=True), E.TARGET_LOST)
+    assert (back.state, back.node, back.home, back.target, back.permanent) == (S.STARTING, "hv1", "hv1", "", False)
+
+
+def test_a_vm_that_was_lost_is_off_and_held_or_not() -> None:
+    for state in (S.STARTING, S.RUNNING, S.RESTARTING, S.MIGRATING):
+        lost = a_vm(state=state, target="hv2" if state is S.MIGRATING else "")
+        held, off = after_event(lost, E.LOST_HELD), after_event(lost, E.LOST)
+        assert (held.state, held.held, held.node, held.target) == (S.STOPPED, True, "hv1", "")
+        assert (off.state, off.held, off.node, off.target) == (S.STOPPED, False, "hv1", "")
+
+
+@pytest.mark.parametrize("event", RECOVERY)
+def test_what_its_owner_was_stopping_or_has_stopped_is_never_recovered(event: VmEvent) -> None:
+    for state in (*OFF, S.SHUTTING_DOWN):
+        with pytest.raises(Refused):
+            after_event(a_vm(state=state), event)

@@ -35,6 +35,9 @@ class Answering:
     def without_candidate(self, request: PlacementRequest) -> Any:
         return self._answer(request)
 
+    def after_loss(self, request: PlacementRequest) -> Any:
+        return self._answer(request)
+
 
 # ------------------------------------------------------------------------------------------- selectors
 
@@ -213,6 +216,7 @@ def by_the_one_before(request: PlacementRequest) -> str:
 BROKEN_POLICIES: list[tuple[str, RecoveryPolicyEntry]] = [
     ("test_its_summary_is_one_line", recovering(lambda request: "hold", "")),
     ("test_it_says_hold_or_stay", recovering(lambda request: "kill")),
+    ("test_after_a_loss_it_says_restart_hold_or_stop", recovering(lambda request: "stay")),
     ("test_it_says_hold_or_stay", recovering(lambda request: None)),
     ("test_it_says_hold_or_stay", recovering(lambda request: {}[request.vm])),
     ("test_it_gives_the_same_answer_twice", recovering(lambda request: ("hold", "stay")[next(_counter) % 2])),
@@ -221,7 +225,7 @@ BROKEN_POLICIES: list[tuple[str, RecoveryPolicyEntry]] = [
 
 
 def test_an_honest_policy_passes() -> None:
-    assert_keeps_all(suite_of(RecoveryPolicySuite, recovering(lambda request: "stay")))
+    assert_keeps_all(suite_of(RecoveryPolicySuite, recovering(lambda request: "hold")))
 
 
 @pytest.mark.parametrize(("rule", "entry"), BROKEN_POLICIES)

@@ -13,6 +13,7 @@ class TestRestart(RecoveryPolicySuite):
 
     def test_the_vm_is_held(self) -> None:
         assert self.answer(a_request(a_vm("web1"))) == "hold"
+        assert self.answer_after_loss(a_request(a_vm("web1"))) == "restart"
 
 
 class TestStay(RecoveryPolicySuite):
@@ -20,8 +21,17 @@ class TestStay(RecoveryPolicySuite):
 
     def test_the_vm_stays(self) -> None:
         assert self.answer(a_request(a_vm("web1"))) == "stay"
+        assert self.answer_after_loss(a_request(a_vm("web1"))) == "hold"
+
+
+class TestStop(RecoveryPolicySuite):
+    name = "stop"
+
+    def test_the_vm_is_off_after_a_loss_and_held_in_a_drain(self) -> None:
+        assert self.answer(a_request(a_vm("web1"))) == "hold"
+        assert self.answer_after_loss(a_request(a_vm("web1"))) == "stop"
 
 
 def test_every_built_in_policy_is_tested_here() -> None:
     own = {name for name, entry in Registry.load().recovery_policies.items() if entry.plugin == "recovery"}
-    assert own == {TestRestart.name, TestStay.name}
+    assert own == {TestRestart.name, TestStay.name, TestStop.name}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nodes: /node, /node/{node} and /node/{node}/domain-state: show nodes, drain them and take them back."""
+"""nodes: /node, /node/{node} with /domain-state and /fence: show nodes, drain, take back and fence them."""
 
 from __future__ import annotations
 
 import falcon
 
-from pvc_api.bodies import DomainStateBody, WaitQuery, WatchQuery
+from pvc_api.bodies import DomainStateBody, FenceBody, WaitQuery, WatchQuery
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
@@ -84,3 +84,28 @@ class NodeDomainState:
         with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
             outcome = self._commands.flush(node) if body.state == "flush" else self._commands.ready(node)
         self._answers.answer(req, resp, outcome, req.context.query.wait)
+
+
+class NodeFence:
+    """/node/{node}/fence"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+        self._answers = NodeAnswers(services)
+        self._lookup = Lookup(services.view, services.store)
+
+    @documented(
+        "Nodes",
+        "operator",
+        {200: NodeOutcome},
+        problems=(404, 409, 412),
+        body=FenceBody,
+        headers=ETAG,
+    )
+    def on_post(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
+        """Have a node switched off whose daemon is gone, or confirm that it is off: then its VMs start elsewhere."""
+        body: FenceBody = req.context.json
+        self._lookup.refresh_node(node)
+        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
+            outcome = self._commands.confirm_fenced(node) if body.confirmed else self._commands.fence(node)
+        self._answers.answer(req, resp, outcome, 0.0)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""stay: a VM that has no other place stays where it is and goes on running.
+"""stay: a VM belongs to its home: it is not started elsewhere, and in a drain without another place it runs on.
 
-For guests whose downtime is worse than a drain that is not complete; an administrator decides what to do.
+For guests whose data or devices are where they are, and for those whose downtime is worse than a drain that is not
+complete. After its home was lost the VM is held until that is ready again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from pvc_core import PlacementRequest, RecoveryPolicyEntry
 
 
 class Stay:
-    """Keeps the VM running at the cost of the drain."""
+    """Keeps the VM where it is, at the cost of the drain or of its own downtime."""
+
+    def after_loss(self, request: PlacementRequest) -> str:
+        return "hold"
 
     def without_candidate(self, request: PlacementRequest) -> str:
         return "stay"
 
 
-ENTRY = RecoveryPolicyEntry("stay", "left running where it is", Stay())
+ENTRY = RecoveryPolicyEntry("stay", "left where it is; after a loss held until its home is ready", Stay())

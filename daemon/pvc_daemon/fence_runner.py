@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fence_runner: the leader's part that deals with lost nodes: looks, decides, has fence agents asked, and writes.
+
+Agents are asked on threads of their own, several nodes side by side, because a power switch may take its time to
+answer; the answer wakes the leader. What is not confirmed is asked again, for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from pvc_core import fence_memory, layout, leader_fence
+from pvc_core.changes import guarded
+from pvc_core.cluster_view import ClusterView
+from pvc_core.errors import PvcError, Refused
+from pvc_core.fence_memory import AskAgents, FenceAction, FenceMemory
+from pvc_core.fencing import FenceVerdict
+from pvc_core.ports import Clock, ClusterStore
+
+log = structlog.get_logger(__name__)
+
+Ask = Callable[[AskAgents], FenceVerdict]
+"""Asks the fence agents of a node; blocks until they have answered or their deadlines have passed."""
+
+
+class FenceRunner:
+    """Of one leader, while its epoch lasts. `on_answer` is called when an agent has answered."""
+
+    def __init__(self, epoch: int, store: ClusterStore, clock: Clock, ask: Ask, on_answer: Callable[[], None]) -> None:
+        self._epoch = epoch
+        self._store = store
+        self._clock = clock
+        self._ask = ask
+        self._on_answer = on_answer
+        self._lock = threading.Lock()
+        self._memory = FenceMemory()
+
+    def run(self, view: ClusterView, is_stopping: Callable[[], bool]) -> float | None:
+        """One round; after how many seconds there is something to do again, if nothing happens. None: never."""
+        snapshot, now_s = view.snapshot(), self._clock.monotonic_s()
+        self._learn(lambda memory: fence_memory.look(memory, snapshot, now_s))
+        decision = leader_fence.decide(snapshot, self._memory, now_s)
+        for action in decision.actions:
+            if is_stopping():
+                break
+            if isinstance(action, AskAgents):
+                self._begin(action)
+            elif not self._write(action, view):
+                return 0.0
+        return None if decision.wake_at_s is None else max(0.0, decision.wake_at_s - self._clock.monotonic_s())
+
+    def _write(self, action: FenceAction, view: ClusterView) -> bool:
+        snapshot = view.snapshot()
+        try:
+            change = leader_fence.change_for(action, snapshot, self._clock.utc_iso())
+        except Refused as refused:
+            log.info("decision_outdated", do=type(action).__name__, problem=refused.sentence())
+            return False
+        if not view.try_commit(guarded(change, self._epoch), snapshot):
+            return False
+        self._learn(lambda memory: fence_memory.written(memory, action))
+        log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
+        return True
+
+    def _begin(self, action: AskAgents) -> None:
+        self._learn(lambda memory: fence_memory.asked(memory, action))
+        name = f"fence-{action.node}"
+        threading.Thread(target=self._carry_out, args=(action,), name=name, daemon=True).start()
+
+    def _carry_out(self, action: AskAgents) -> None:
+        try:
+            verdict = self._asked(action)
+        except PvcError as error:
+            verdict = FenceVerdict(False, error.sentence())
+        except Exception as error:  # without an answer this node would never be asked about again
+            log.exception("fence_broke", node=action.node)
+            verdict = FenceVerdict(False, f"{type(error).__name__}: {error}")
+        now_s = self._clock.monotonic_s()
+        self._learn(partial(fence_memory.answered, action=action, verdict=verdict, now_s=now_s))
+        self._on_answer()
+
+    def _asked(self, action: AskAgents) -> FenceVerdict:
+        """Not of a node whose daemon is there after all: the watched copy may be a moment old."""
+        if self._store.get(layout.member(action.node)) is not None:
+            return FenceVerdict(False, "its daemon is there again")
+        return self._ask(action)
+
+    def _learn(self, change: Callable[[FenceMemory], FenceMemory]) -> None:
+        with self._lock:
+            self._memory = change(self._memory)

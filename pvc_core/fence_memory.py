@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fence_memory: what the leader can decide about lost nodes, and what it remembers of them: patience, never a fact.
+
+All of it is lost with the leader, and costs the next one nothing but the waiting. Times are in the leader's own
+monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from pvc_core.fencing import FenceVerdict
+from pvc_core.snapshot import ClusterSnapshot
+
+T = TypeVar("T")
+
+
+# ------------------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True)
+class BeginFence:
+    """Note that `node` is lost and is to be switched off."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AskAgents:
+    """Have the fence agents of `node` switch it off: this is not written, it is done; the answer is remembered."""
+
+    node: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class NoteRefusal:
+    """Note that nothing confirmed that `node` is off. `reason`: what its agents said, attempts: since the last note."""
+
+    node: str
+    number: int
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConfirmFence:
+    """`node` is off, by this evidence: its VMs may be recovered."""
+
+    node: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class EndFence:
+    """`node` need not be switched off any more."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TakeBack:
+    """Take a node that was fenced while ready back into service."""
+
+    node: str
+    reason: str
+
+
+FenceAction = BeginFence | AskAgents | NoteRefusal | ConfirmFence | EndFence | TakeBack
+
+
+# -------------------------------------------------------------------------------------------------- memory
+
+
+@dataclass(frozen=True)
+class FenceMemory:
+    """What one leader has seen of the nodes, in its own monotonic seconds.
+
+    gone_since_s: the nodes without a session. back_since_s: those with one, with the session. asking: the fences, by
+    number, for which agents are being asked now. answers: what they said last. refusals: how often since that was
+    written. refused_at_s: when last.
+    """
+
+    gone_since_s: Mapping[str, float] = field(default_factory=dict)
+    back_since_s: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    asking: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, tuple[int, FenceVerdict]] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    refused_at_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def look(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> FenceMemory:
+    """The memory after a look at the cluster."""
+    gone, back = dict[str, float](), dict[str, tuple[str, float]]()
+    for name, node in snapshot.nodes.items():
+        if node.member is None:
+            gone[name] = memory.gone_since_s.get(name, now_s)
+        else:
+            session = node.member.value.session
+            known = memory.back_since_s.get(name)
+            back[name] = known if known and known[0] == session else (session, now_s)
+    return replace(memory, gone_since_s=gone, back_since_s=back)
+
+
+def asked(memory: FenceMemory, action: AskAgents) -> FenceMemory:
+    """The agents are being asked; what they said before does not count any more."""
+    return replace(
+        memory, asking={**memory.asking, action.node: action.number}, answers=_but(memory.answers, action.node)
+    )
+
+
+def answered(memory: FenceMemory, action: AskAgents, verdict: FenceVerdict, now_s: float) -> FenceMemory:
+    """The agents have answered."""
+    memory = replace(
+        memory,
+        asking=_but(memory.asking, action.node),
+        answers={**memory.answers, action.node: (action.number, verdict)},
+    )
+    if verdict.confirmed:
+        return memory
+    refusals = memory.refusals.get(action.node, 0) + 1
+    return replace(
+        memory,
+        refusals={**memory.refusals, action.node: refusals},
+        refused_at_s={**memory.refused_at_s, action.node: now_s},
+    )
+
+
+def written(memory: FenceMemory, action: FenceAction) -> FenceMemory:
+    """The action is in the store now."""
+    match action:
+        case NoteRefusal():
+            return replace(memory, refusals=_but(memory.refusals, action.node))
+        case BeginFence() | ConfirmFence() | EndFence():
+            return replace(
+                memory,
+                answers=_but(memory.answers, action.node),
+                refusals=_but(memory.refusals, action.node),
+                refused_at_s=_but(memory.refused_at_s, action.node),
+            )
+        case AskAgents() | TakeBack():
+            return memory
+
+
+def _but(mapping: Mapping[str, T], node: str) -> dict[str, T]:
+    return {name: value for name, value in mapping.items() if name != node}

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leader_fence: what is done about a node whose session is gone: wait, have it switched off, believe proof alone.
+
+`decide(snapshot, memory, now_s)` gives actions with reasons. A node is lost when its session is gone and its daemon
+did not say that it stops. It is fenced if VMs are to run there, after a grace time by the leader's own clock; clocks
+of hosts are never compared. Only proof that it is off leads on to the recovery of its VMs (`leader_recovery`): a fence
+agent confirmed it, its own armed watchdog has ended it, or a person said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from pvc_core import changes
+from pvc_core.changes import Change
+from pvc_core.errors import Refused
+from pvc_core.events import EventKind, of_node
+from pvc_core.fence_memory import (
+    AskAgents,
+    BeginFence,
+    ConfirmFence,
+    EndFence,
+    FenceAction,
+    FenceMemory,
+    NoteRefusal,
+    TakeBack,
+)
+from pvc_core.leader_ready import take_back
+from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.vm_states import OFF
+
+TOLD_EVERY = 12
+"""A fence that goes on being refused for the same reason is written down again after so many attempts."""
+
+
+# ------------------------------------------------------------------------------------------------ deciding
+
+
+@dataclass(frozen=True)
+class FenceDecision:
+    """The actions, and the monotonic time at which to decide again even if nothing happens (None: never)."""
+
+    actions: tuple[FenceAction, ...]
+    wake_at_s: float | None
+
+
+_Step = FenceAction | float | None
+"""Something to do, when to look again, or neither."""
+
+
+def decide(snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> FenceDecision:
+    """What to do now about every node that is lost, and every fenced one that is back. `memory`: after a `look`."""
+    steps = [step for name in sorted(snapshot.nodes) for step in _steps(snapshot.nodes[name], snapshot, memory, now_s)]
+    actions = tuple(step for step in steps if step is not None and not isinstance(step, float))
+    return FenceDecision(actions, min((step for step in steps if isinstance(step, float)), default=None))
+
+
+def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Iterator[_Step]:
+    step = node.record.value.fence.step if node.record.value.fence else None
+    if step is FenceStep.FENCING:
+        yield from _fencing(node, snapshot, memory, now_s)
+    elif step is FenceStep.RECOVERING:
+        return
+    elif node.is_alive:
+        yield _taken_back(node, snapshot, memory, now_s)
+    elif is_lost(node, snapshot) and not node.record.value.fenced:
+        due_s = memory.gone_since_s[node.name] + snapshot.settings.fence_grace_s
+        yield BeginFence(node.name, _why_lost(node, snapshot)) if now_s >= due_s else due_s
+
+
+def is_lost(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    """Whether the node is gone without a word and VMs are to run there."""
+    return why_not_lost(node, snapshot) == ""
+
+
+def why_not_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
+    """Why there is nothing to fence; "" when there is."""
+    record = node.record.value
+    if node.is_alive:
+        return "its daemon is there again"
+    if record.left:
+        return "its daemon was stopped on purpose"
+    if record.maintenance:
+        return "it is in maintenance"
+    if not guests_of(node, snapshot):
+        return "no VM is to run there"
+    return ""
+
+
+def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """The UUIDs of VMs that may run on the node: its own that are not off, those on their way, and unreadable ones."""
+    found = {vm.value.uuid for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF}
+    found |= {uuid for uuid, vm in snapshot.vms.items() if vm.value.target == node.name}
+    found |= {uuid for uuid in node.reserved.vms if uuid not in snapshot.vms}
+    return tuple(sorted(found))
+
+
+def _why_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
+    count = len(guests_of(node, snapshot))
+    vms = "one VM is" if count == 1 else f"{count} VMs are"
+    return f"its session is gone and {vms} to run there"
+
+
+def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Iterator[_Step]:
+    record, name = node.record.value, node.name
+    number = record.fence.number if record.fence else 0
+    why_not = why_not_lost(node, snapshot)
+    if why_not:
+        yield EndFence(name, why_not)
+        return
+    answer = memory.answers.get(name)
+    verdict = answer[1] if answer and answer[0] == number else None
+    if verdict is not None and verdict.confirmed:
+        yield ConfirmFence(name, number, verdict.detail or "a fence agent confirmed it")
+        return
+    if record.watchdog_s:
+        over_s = memory.gone_since_s[name] + record.watchdog_s + snapshot.settings.watchdog_margin_s
+        if now_s >= over_s:
+            reason = f"its watchdog has ended it: {record.watchdog_s:g} s after it lost its session"
+            yield ConfirmFence(name, number, reason)
+            return
+        yield over_s
+    if verdict is not None and record.fence:
+        refusals = memory.refusals.get(name, 0)
+        if refusals and (verdict.detail != record.fence.problem or refusals >= TOLD_EVERY):
+            yield NoteRefusal(name, number, refusals, verdict.detail)
+            return
+    if memory.asking.get(name) != number:
+        refused_s = memory.refused_at_s.get(name)
+        again_s = now_s if refused_s is None else refused_s + snapshot.settings.fence_retry_s
+        yield AskAgents(name, number, _why_lost(node, snapshot)) if now_s >= again_s else again_s
+
+
+def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> _Step:
+    record, settings = node.record.value, snapshot.settings
+    was_ready = record.fence is not None and record.fence.was_ready
+    if not (record.fenced and was_ready and settings.autoready and record.mode is NodeMode.FLUSHED):
+        return None
+    due_s = memory.back_since_s[node.name][1] + settings.autoready_delay_s
+    if now_s < due_s:
+        return due_s
+    if not _is_at_work(node):
+        return None  # its next report says when it is
+    return TakeBack(node.name, f"its daemon has been there again for {settings.autoready_delay_s:g} s")
+
+
+def _is_at_work(node: NodeView) -> bool:
+    """Its daemon has reported in this session, and its hypervisor answers."""
+    if node.member is None or node.report is None:
+        return False
+    report = node.report.value
+    return report.session == node.member.value.session and report.hypervisor_connected
+
+
+# ----------------------------------------------------------------------------------------- as transactions
+
+
+def change_for(action: FenceAction, snapshot: ClusterSnapshot, now: str) -> Change:
+    """The transaction of an action, on the version of the node's record: a daemon that comes back writes there too.
+
+    Raises `Refused` when the action does not make sense any more on this snapshot; then decide again.
+    """
+    node = snapshot.nodes.get(action.node)
+    if node is None:
+        raise Refused(action.node, "it is gone")
+    match action:
+        case BeginFence():
+            return _begin(action, node, snapshot, now)
+        case NoteRefusal():
+            return _refused(action, node)
+        case ConfirmFence():
+            return confirm(node, action.number, action.reason, now)
+        case EndFence():
+            report = _report(node, FenceStep.FENCING)
+            return _change(node, EventKind.NODE_FENCE_ENDED, action.reason, fence=_ended(report, now))
+        case TakeBack():
+            return _take_back(action, node, snapshot, now)
+        case AskAgents():
+            raise TypeError("asking fence agents is no transaction")
+
+
+def _report(node: NodeView, step: FenceStep, number: int = 0) -> FenceReport:
+    report = node.record.value.fence
+    if report is None or report.step is not step or (number and report.number != number):
+        raise Refused(node.name, f"it is not {step} any more")
+    return report
+
+
+def _change(node: NodeView, kind: EventKind, why: str, **fields: object) -> Change:
+    before = node.record.value
+    after: NodeRecord = msgspec.structs.replace(before, **fields)
+    happening = of_node(kind, before, after, why)
+    return Change((changes.write_node(node.record, after),), why, happenings=(happening,))
+
+
+def _ended(report: FenceReport, now: str) -> FenceReport:
+    return msgspec.structs.replace(report, step=FenceStep.RECOVERED, problem="", finished_at=now)
+
+
+def returned(record: NodeRecord, now: str) -> NodeRecord:
+    """The record of a node whose daemon joins: a fence that nothing has confirmed yet is over."""
+    report = record.fence
+    if report is None or report.step is not FenceStep.FENCING:
+        return record
+    return msgspec.structs.replace(record, fence=_ended(report, now))
+
+
+def _begin(action: BeginFence, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
+    report = node.record.value.fence
+    why_not = why_not_lost(node, snapshot)
+    if why_not or (report is not None and report.step is not FenceStep.RECOVERED):
+        raise Refused(node.name, why_not or f"it is {report.step if report else ''} already")
+    return begin(node, action.reason, now)
+
+
+def begin(node: NodeView, reason: str, now: str) -> Change:
+    """Write down that a node is to be switched off."""
+    earlier = node.record.value.fence
+    report = FenceReport(
+        number=earlier.number + 1 if earlier else 1,
+        reason=reason,
+        was_ready=node.mode in (NodeMode.READY, NodeMode.UNFLUSHING),
+        started_at=now,
+    )
+    return _change(node, EventKind.NODE_LOST, reason, fence=report, left=False, reason=reason, changed_at=now)
+
+
+def _refused(action: NoteRefusal, node: NodeView) -> Change:
+    report = _report(node, FenceStep.FENCING, action.number)
+    after = msgspec.structs.replace(report, attempts=report.attempts + action.attempts, problem=action.reason)
+    sentence = f"nothing confirms that {node.name} is off: {action.reason}; nothing is recovered, it is tried again"
+    return _change(node, EventKind.NODE_NOT_FENCED, sentence, fence=after)
+
+
+def confirm(node: NodeView, number: int, evidence: str, now: str) -> Change:
+    """Write down that a node is off. `number` 0: whichever fence it is. Raises `Refused` when it is not lost."""
+    if node.is_alive:
+        raise Refused(node.name, "its daemon is alive")
+    report = _report(node, FenceStep.FENCING, number)
+    drain = node.record.value.drain
+    if drain is not None and not drain.finished_at:
+        drain = msgspec.structs.replace(drain, finished_at=now)
+    return _change(
+        node,
+        EventKind.NODE_FENCED,
+        evidence,
+        fence=msgspec.structs.replace(
+            report, step=FenceStep.RECOVERING, evidence=evidence, problem="", confirmed_at=now
+        ),
+        fenced=True,
+        mode=NodeMode.FLUSHED,
+        drain=drain,
+        watchdog_s=0.0,
+        reason=evidence,
+        changed_at=now,
+    )
+
+
+def _take_back(action: TakeBack, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
+    record = node.record.value
+    if not (node.is_alive and record.fenced and record.mode is NodeMode.FLUSHED):
+        raise Refused(node.name, f"it is {node.liveness} and {record.mode}")
+    _report(node, FenceStep.RECOVERED)
+    return take_back(node, snapshot, action.reason, now, leaves_running=not snapshot.settings.failback)

@@ -231,3 +231,15 @@ class StorageRules(DriverSuite[StorageBackendEntry]):
 
 def unreported(written_bytes: int) -> None:
     """For transfers whose progress nobody watches."""
+
+
+def difference(held: bytes, written: bytes) -> str:
+    """Where what is held first differs from what was written, in a sentence; "" where it begins with all of that.
+
+    Of contents this long nothing else is told: a test runner that compares them byte by byte takes minutes.
+    """
+    if held.startswith(written):
+        return ""
+    at = next((at for at, (here, there) in enumerate(zip(held, written, strict=False)) if here != there), len(held))
+    here = f"{held[at]:#04x}" if at < len(held) else "nothing"
+    return f"byte {at} of {len(written)} is {here} instead of {written[at]:#04x}"

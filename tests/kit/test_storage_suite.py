@@ -16,6 +16,7 @@ from kit.suite_proof import broken as broken_rules
 from pvc_core.errors import Refused
 from pvc_core.storage import PoolUsage, StorageCapability, StorageSite, Volume
 from pvc_core.testing.memory_storage import MIB, Held, MemoryBackend, MemoryStorage
+from pvc_core.testing.storage_bench import difference
 from pvc_core.testing.storage_suite import StorageBackendSuite
 
 MODULES = (broken_storage, broken_contents, broken_snapshots, broken_nodes)
@@ -131,3 +132,15 @@ def test_the_suite_catches_an_entry_without_a_summary() -> None:
 
 def test_every_rule_for_storage_backends_can_fail() -> None:
     assert_every_rule_can_fail(StorageBackendSuite, ["test_its_summary_is_one_line", *(rule for rule, _ in CAUGHT)])
+
+
+@pytest.mark.parametrize(
+    ("held", "sentence"),
+    [
+        (b"data and more", ""),
+        (b"date", "byte 3 of 4 is 0x65 instead of 0x61"),
+        (b"da", "byte 2 of 4 is nothing instead of 0x74"),
+    ],
+)
+def test_contents_that_differ_are_told_by_the_first_byte_that_does(held: bytes, sentence: str) -> None:
+    assert difference(held, b"data") == sentence

@@ -141,7 +141,7 @@ class ClusterView:
         for attempt in range(COMMIT_ATTEMPTS):
             snapshot = self.snapshot()
             guarded = guarded_by_rules(decide(snapshot), snapshot)
-            if guarded.unseen and self._has_news_of(guarded.unseen):
+            if guarded.unseen and self._has_news_of(guarded.unseen, snapshot):
                 continue
             change = guarded.change
             ops = change.ops or change.seen
@@ -162,7 +162,7 @@ class ClusterView:
     def try_commit(self, change: Change, snapshot: ClusterSnapshot) -> bool:
         """Write a change decided elsewhere, on this snapshot; False when that was old data, which is then read anew."""
         guarded = guarded_by_rules(change, snapshot)
-        if guarded.unseen and self._has_news_of(guarded.unseen):
+        if guarded.unseen and self._has_news_of(guarded.unseen, snapshot):
             return False
         change = guarded.change
         try:
@@ -180,11 +180,14 @@ class ClusterView:
         self._absorb_own(ops, versions[: len(ops)])
         self._journal.tell(written)
 
-    def _has_news_of(self, keys: Sequence[str]) -> bool:
-        """Read these keys past the watches; whether anything else stands there than was known."""
-        before = [self._version_of(key) for key in keys]
+    def _has_news_of(self, keys: Sequence[str], snapshot: ClusterSnapshot) -> bool:
+        """Read these VMs past the watches; whether any is another than in the snapshot that was decided on.
+
+        Not than what is known by now: a watch may have told of it since.
+        """
         self.refresh([*keys])
-        return before != [self._version_of(key) for key in keys]
+        seen = {stored.key: stored.version for stored in snapshot.vms.values() if stored.key in keys}
+        return any(self._version_of(key) != seen.get(key) for key in keys)
 
     def _refresh_after(self, conflict: Conflict, ops: Iterable[Op]) -> None:
         """What the transaction was about; all the rules only if it was they that had changed."""

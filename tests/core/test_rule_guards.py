@@ -17,6 +17,7 @@ from pvc_core.errors import AlreadyExists, InvalidInput, NoCandidate, NotFound, 
 from pvc_core.model import Rule, VmMetadata
 from pvc_core.ports import Check, Set
 from pvc_core.rule_guards import guarded_by_rules
+from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_rule, a_snapshot, a_vm, uuid_of
 from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.vm_states import VmEvent
@@ -86,8 +87,9 @@ def test_a_vm_that_becomes_a_member_by_its_tags_writes_the_rule() -> None:
 @pytest.fixture
 def late(three: Any) -> Any:
     """Three nodes, and beside the cluster's own commands a process to which no watch tells anything."""
-    store = LaggingStore(three.store)
-    three.late = Commands(three.new_view(store), store, three.registry, ManualClock())
+    three.lagging = LaggingStore(three.store)
+    three.late_view = three.new_view(three.lagging)
+    three.late = Commands(three.late_view, three.lagging, three.registry, ManualClock())
     return three
 
 
@@ -114,6 +116,25 @@ def test_a_vm_that_got_its_tag_a_moment_ago_is_avoided(late: Any, xml: Xml) -> N
     late.commands.change_metadata("web1", {"tags": "web"})
     with pytest.raises(NoCandidate, match="apart from web1"):
         late.late.define(xml("web2"), WEB, target="hv1", start=True)
+
+
+def test_a_member_of_which_a_watch_tells_while_it_is_decided_is_decided_on_again(late: Any, xml: Xml) -> None:
+    late.commands.add_rule("all", {"kind": "apart", "members": "tag:web", "hard": True})
+    web1 = late.commands.define(xml("web1"), WEB, target="hv1", start=True).vm
+    late.late_view.refresh([layout.rule("all"), layout.RULES, layout.ledger("hv1")])
+    there = late.store.get(layout.vm(web1.uuid))
+    late.late_view._take_over(there.key, None)  # the rule is known as it stands, the VM that it names is not
+    seen = []
+
+    def decide(snapshot: ClusterSnapshot) -> Change:
+        seen.append(web1.uuid in snapshot.vms)
+        late.lagging.tells(there.key, there)
+        ledger = snapshot.nodes["hv1"].ledger
+        new = a_vm("web2", state="starting", tags=["web"])
+        return changes.create_vm(new, "<domain/>", ledger, {})
+
+    late.late_view.commit(decide)
+    assert seen == [False, True]
 
 
 # ------------------------------------------------------------------------------------------------- commands

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""commands: everything an operator can ask of the cluster: the commands on VMs, rules, nodes and settings.
+"""commands: everything an operator can ask of the cluster: on VMs, rules, nodes, fence devices and settings.
 
 The API's resources call these and nothing else.
 """
@@ -14,6 +14,7 @@ from pvc_core.codec import encode
 from pvc_core.command_base import Outcome
 from pvc_core.driver_presence import selector_warnings
 from pvc_core.events import EventKind, Happening
+from pvc_core.fence_commands import FenceCommands
 from pvc_core.node_commands import NodeCommands
 from pvc_core.plan_commands import PlanCommands
 from pvc_core.ports import Check, Create, Set
@@ -25,7 +26,7 @@ from pvc_core.vm_commands import VmCommands
 __all__ = ["Commands", "Outcome"]
 
 
-class Commands(VmCommands, RuleCommands, PlanCommands, NodeCommands):
+class Commands(VmCommands, RuleCommands, PlanCommands, NodeCommands, FenceCommands):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 
     def change_settings(self, patch: Mapping[str, object]) -> Outcome:

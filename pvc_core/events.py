@@ -61,6 +61,8 @@ class EventKind(enum.StrEnum):
     NODE_FENCED = "node_fenced"
     NODE_FENCE_ENDED = "node_fence_ended"
     NODE_RECOVERED = "node_recovered"
+    FENCE_DEVICE_ADDED = "fence_device_added"
+    FENCE_DEVICE_REMOVED = "fence_device_removed"
     PLAN_APPLIED = "plan_applied"
     PLAN_CANCELLED = "plan_cancelled"
     PLAN_STEP_ENDED = "plan_step_ended"
@@ -108,6 +110,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_FENCED: "It is certain that a node is off; its VMs are recovered.",
     EventKind.NODE_FENCE_ENDED: "A fence is called off: there is nothing to recover, or a person said so.",
     EventKind.NODE_RECOVERED: "All VMs of a fenced node have been dealt with.",
+    EventKind.FENCE_DEVICE_ADDED: "A further device can switch `node` off.",
+    EventKind.FENCE_DEVICE_REMOVED: "A device is not asked to switch `node` off any more.",
     EventKind.PLAN_APPLIED: "A plan is to be carried out.",
     EventKind.PLAN_CANCELLED: "No further step of the plan begins.",
     EventKind.PLAN_STEP_ENDED: "A step of the plan is done, has failed, or gave way to something else.",

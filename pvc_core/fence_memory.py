@@ -30,11 +30,15 @@ class BeginFence:
 
 @dataclass(frozen=True)
 class AskAgents:
-    """Have the fence agents of `node` switch it off: this is not written, it is done; the answer is remembered."""
+    """Have the fence agents of `node` switch it off: this is not written, it is done; the answer is remembered.
+
+    lost_for_s: how long its session has been gone.
+    """
 
     node: str
     number: int
     reason: str
+    lost_for_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

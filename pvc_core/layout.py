@@ -26,8 +26,11 @@ TOKENS = "/tokens"
 RULES = "/rules"
 EVENTS = "/events"
 PLAN = "/plan"
+FENCING = "/fencing"
 
-DIRECTORIES = (LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS)
+DIRECTORIES = (
+    *(LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS, FENCING),
+)
 
 
 def member(node: str) -> str:
@@ -78,6 +81,11 @@ def rule(name: str) -> str:
 def event(identity: str) -> str:
     """An event, by its id."""
     return f"{EVENTS}/{identity}"
+
+
+def fence_devices(node: str) -> str:
+    """The devices that can switch the node off, with their secrets."""
+    return f"{FENCING}/{node}"
 
 
 def name_in(key: str) -> str:

@@ -132,7 +132,8 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
     if memory.asking.get(name) != number:
         refused_s = memory.refused_at_s.get(name)
         again_s = now_s if refused_s is None else refused_s + snapshot.settings.fence_retry_s
-        yield AskAgents(name, number, _why_lost(node, snapshot)) if now_s >= again_s else again_s
+        lost_for_s = now_s - memory.gone_since_s[name]
+        yield AskAgents(name, number, _why_lost(node, snapshot), lost_for_s) if now_s >= again_s else again_s
 
 
 def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> _Step:

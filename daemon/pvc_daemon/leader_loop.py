@@ -16,8 +16,9 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
 from pvc_core.event_log import EventLog
 from pvc_core.events import EventKind, Happening
+from pvc_core.fence_devices import read_devices
 from pvc_core.fence_memory import AskAgents
-from pvc_core.fencing import FenceVerdict
+from pvc_core.fencing import FenceRequest, FenceVerdict, fence_node
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
@@ -108,9 +109,21 @@ class LeaderLoop:
             view.wake()
 
     def _ask_agents(self, action: AskAgents) -> FenceVerdict:
-        """No fence devices are configured yet: only a person can confirm."""
-        node = action.node
-        return FenceVerdict(False, f"{node} has no fence device; `pvc node confirm-fenced {node}` if it is off")
+        """Have the devices of a node switch it off, as they are configured at this moment."""
+        node, view = action.node, self._view
+        stored = read_devices(self._store, node)
+        if stored is None or not stored.value.devices:
+            return FenceVerdict(False, f"{node} has no fence device; `pvc node confirm-fenced {node}` if it is off")
+        if view is None:
+            return FenceVerdict(False, "the leader has just lost sight of the cluster")
+        record = view.snapshot().node(node).record.value
+        return fence_node(
+            FenceRequest(node, record.address, lost_for_s=action.lost_for_s, watchdog_s=record.watchdog_s or None),
+            [each.device for each in stored.value.devices],
+            self._registry.fence_agents,
+            self._registry.calls,
+            lambda plugin: self._registry.options(plugin, view.settings),
+        )
 
     def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
         """Write one action; False when the cluster has changed under it, and all is to be decided again."""

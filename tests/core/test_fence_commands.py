@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fence devices are configured per node, checked before they are kept, and their secrets are told to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stored_cluster import StoredCluster, refused_without_a_trace
+
+from pvc_core import hookimpl
+from pvc_core.errors import InvalidInput, NotFound, PvcError
+from pvc_core.event_log import EventLog
+from pvc_core.fence_devices import MASK, shown_parameters
+from pvc_core.fencing import FenceAgentEntry, FenceDevice
+from pvc_core.registry import Registry
+from pvc_core.testing.fake_fence_device import FakeFenceDevice
+
+SECRET = "Swordfish-4711"
+
+
+class Pdu:
+    """A plugin with one fence agent."""
+
+    def __init__(self) -> None:
+        self.device = FakeFenceDevice(name="pdu", password=SECRET)
+
+    @hookimpl
+    def pvc_fence_agents(self) -> list[FenceAgentEntry]:
+        return [self.device.entry()]
+
+
+@pytest.fixture
+def pdu() -> Pdu:
+    return Pdu()
+
+
+@pytest.fixture
+def fenced(tmp_path: Path, pdu: Pdu) -> Iterator[StoredCluster]:
+    cluster = StoredCluster(tmp_path, Registry.of(pdu=pdu))
+    cluster.add_nodes("hv1", "hv2")
+    yield cluster
+    cluster.close()
+
+
+def numbers(cluster: StoredCluster, node: str = "hv1") -> list[int]:
+    return [each.number for each in cluster.commands.fence_devices(node)]
+
+
+def test_a_device_is_added_and_removed_by_its_number_which_no_other_gets(fenced: StoredCluster) -> None:
+    for outlet in ("1", "2"):
+        assert fenced.commands.add_fence_device("hv1", "pdu", {"outlet": outlet}).changed
+    assert (numbers(fenced), numbers(fenced, "hv2")) == ([1, 2], [])
+    fenced.commands.remove_fence_device("hv1", 2)
+    fenced.commands.add_fence_device("hv1", "pdu", {"outlet": "3"}, level=2)
+    assert numbers(fenced) == [1, 3]
+    assert fenced.commands.fence_devices("hv1")[1].device == FenceDevice("pdu", {"outlet": "3"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("agent", "parameters", "level", "match"),
+    [
+        ("pud", {}, 1, "agent.*pdu"),
+        ("pdu", {}, 0, "level"),
+        ("pdu", {}, 10, "level"),
+        ("pdu", {"out let": "1"}, 1, "parameters"),
+        ("pdu", {"password": f"{SECRET}\naction=on"}, 1, "parameters.password"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_without_telling_a_value(
+    fenced: StoredCluster, agent: str, parameters: dict[str, str], level: int, match: str
+) -> None:
+    with refused_without_a_trace(fenced, InvalidInput, match) as caught:
+        fenced.commands.add_fence_device("hv1", agent, parameters, level)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("node", "number"), [("hv1", 2), ("hv2", 1), ("hv9", 1)])
+def test_a_device_that_is_not_there_cannot_be_removed(fenced: StoredCluster, node: str, number: int) -> None:
+    fenced.commands.add_fence_device("hv1", "pdu", {})
+    with refused_without_a_trace(fenced, NotFound):
+        fenced.commands.remove_fence_device(node, number)
+
+
+def test_no_event_nor_snapshot_nor_repr_holds_a_secret(fenced: StoredCluster) -> None:
+    outcome = fenced.commands.add_fence_device("hv1", "pdu", {"password": SECRET, "outlet": "1"})
+    fenced.commands.remove_fence_device("hv1", 1)
+    fenced.commands.add_fence_device("hv1", "pdu", {"password": SECRET})
+    events = EventLog(fenced.store).last(100).events
+    assert [event.kind for event in events] == ["fence_device_added", "fence_device_removed", "fence_device_added"]
+    assert SECRET not in f"{outcome}{events}{fenced.snapshot()}{fenced.commands.fence_devices('hv1')}"
+
+
+def test_secrets_are_masked_and_everything_is_while_the_agent_is_unknown(pdu: Pdu) -> None:
+    device = FenceDevice("pdu", {"password": SECRET, "outlet": "1"})
+    assert shown_parameters(device, {"pdu": pdu.device.entry()}) == {"password": MASK, "outlet": "1"}
+    assert shown_parameters(device, {}) == {"password": MASK, "outlet": MASK}
+
+
+def test_a_dry_check_asks_every_device_and_switches_nothing(fenced: StoredCluster, pdu: Pdu) -> None:
+    fenced.commands.add_fence_device("hv1", "pdu", {"password": SECRET})
+    fenced.commands.add_fence_device("hv1", "pdu", {"password": "wrong"}, level=2)
+    right, wrong = fenced.commands.test_fence_devices("hv1")
+    assert (right.status.power, wrong.status.power) == ("on", "unknown")
+    assert "does not accept the password" in wrong.status.detail
+    assert pdu.device.asked == [("status", "hv1")] * 2
+    with pytest.raises(PvcError):
+        fenced.commands.test_fence_devices("hv9")

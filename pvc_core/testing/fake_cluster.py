@@ -152,9 +152,7 @@ class FakeCluster:
 
     def lose(self, node: str) -> None:
         """The node's daemon is gone without a word."""
-        member = self.snapshot().node(node).member
-        if member is not None:
-            self._view.try_commit(Change((Delete(member.key, member.version),), "lost"), self.snapshot())
+        self._view.commit(partial(self._gone, node))
         self.settle()
 
     # ---------------------------------------------------------------------------------------- looking at it
@@ -212,6 +210,10 @@ class FakeCluster:
         ledgers = changes.ledgers_of(snapshot, stored.value.node, stored.value.target)
         return changes.of_event(stored, event, f"{event}", self._clock.utc_iso(), ledgers)
 
+    def _gone(self, node: str, snapshot: ClusterSnapshot) -> Change:
+        member = snapshot.node(node).member
+        return Change((Delete(member.key, member.version),) if member else (), "lost")
+
     def _leader_acts(self) -> int:
         count = 0
         for action in leader.decide(self.snapshot(), self._placer, self.registry.recovery_policies):
@@ -226,13 +228,12 @@ class FakeCluster:
         return count
 
     def _nodes_report(self) -> None:
-        ops = [
-            Set(stored.key, encode(report), stored.version)
-            for stored, report in reports(self.snapshot(), self._idle)
-            if report != stored.value
-        ]
-        if ops:
-            self._view.try_commit(Change(tuple(ops), "reported"), self.snapshot())
+        self._view.commit(self._reported)
+
+    def _reported(self, snapshot: ClusterSnapshot) -> Change:
+        """The reports that are not what the nodes would say now."""
+        news = [(stored, report) for stored, report in reports(snapshot, self._idle) if report != stored.value]
+        return Change(tuple(Set(stored.key, encode(report), stored.version) for stored, report in news), "reported")
 
 
 def _plain(value: Any) -> Any:

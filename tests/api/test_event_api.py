@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,26 +237,32 @@ def test_a_quiet_stream_says_now_and_then_that_it_is_alive(
     follower.close()
 
 
+def looks(process: ApiProcess) -> int:
+    """How often the process has begun to look for events."""
+    return sum(call.method == "children" and call.keys == (layout.EVENTS,) for call in process.store.calls)
+
+
 def test_a_stream_outlives_a_store_that_is_away_for_a_moment(
     cluster: Cluster, process: ApiProcess, lively: httpx.Client
 ) -> None:
     secret = process.token("viewer")
     follower = Follower(process, secret)
     cluster.goes_away()
+    process.store.reset()
     reader: list[dict[str, Any]] = []
     thread = threading.Thread(target=lambda: reader.append(follower.next()))
     thread.start()
-    time.sleep(1)  # a few looks in vain
+    eventually(lambda: looks(process) >= 3, PATIENCE_S)  # two of them in vain: they are counted as they begin
     cluster.comes_back()
-    event = msgspec.json.encode({"id": "1", "at": "", "kind": "vm_held"})
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:
+
+    def is_written() -> bool:
         try:
-            cluster.put(layout.event("1"), event)
-            break
+            cluster.put(layout.event("1"), msgspec.json.encode({"id": "1", "at": "", "kind": "vm_held"}))
         except StoreUnavailable:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+            return False
+        return True
+
+    eventually(is_written, PATIENCE_S)
     thread.join(PATIENCE_S)
     assert [event["id"] for event in reader] == ["1"]
     follower.close()

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -18,13 +19,20 @@ from pvc_core import (
     SelectorEntry,
     Settings,
     VmChange,
+    layout,
 )
 from pvc_core.errors import InvalidInput, NoCandidate, PluginError
 from pvc_core.hookspecs import hookimpl
 from pvc_core.model import NodeMode, VmState
+from pvc_core.plugin_loading import installed_plugins
+from pvc_core.ports import ClusterStore, Entry, Set, Subscription
+from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_vm
+from pvc_core.testing.counting_store import CountingStore
 from pvc_core.testing.driver_suite import registry_with
 from pvc_core.testing.fake_cluster import FakeCluster
+
+T = TypeVar("T")
 
 
 class Racks:
@@ -151,6 +159,71 @@ def test_vms_can_be_there_from_the_beginning() -> None:
         assert cluster.migrate("web1", "hv3").home == "hv2"
 
 
+class LateWatches(CountingStore):
+    """Tells what is there at first, and nothing of what others write after that."""
+
+    def mirror(self, parent: str, listener: Callable[[Mapping[str, Entry | None]], None]) -> Subscription:
+        return super().mirror(parent, only_once(listener))
+
+
+def only_once(listener: Callable[[T], None]) -> Callable[[T], None]:
+    first = iter([listener])
+
+    def tell(news: T) -> None:
+        for tell_it in first:
+            tell_it(news)
+
+    return tell
+
+
+class LateRegistry(Registry):
+    """Opens such stores; `stores_opened` are those behind them."""
+
+    def __init__(self) -> None:
+        super().__init__(installed_plugins([]))
+        self.stores_opened: list[ClusterStore] = []
+
+    def open_store(self, url: str) -> ClusterStore:
+        self.stores_opened.append(super().open_store(url))
+        return LateWatches(self.stores_opened[-1])
+
+    def writes_anew(self, key: str) -> None:
+        """Somebody else writes what is there: a newer version."""
+        (store,) = self.stores_opened
+        entry = store.get(key)
+        assert entry is not None
+        store.transaction([Set(key, entry.data, entry.version)])
+
+
+def test_a_flush_is_over_although_the_leaders_first_write_was_decided_on_what_a_watch_had_not_told() -> None:
+    vms = [a_vm("web1", node="hv1"), a_vm("web2", node="hv1")]
+    registry = LateRegistry()
+    with FakeCluster(["hv1", "hv2"], vms, registry=registry) as cluster:
+        for vm in vms:
+            registry.writes_anew(layout.vm(vm.uuid))
+        cluster.flush("hv1")
+        assert cluster.vms_on("hv2") == ("web1", "web2")
+        assert cluster.mode_of("hv1") is NodeMode.FLUSHED
+
+
+def test_a_node_reports_also_when_a_watch_has_not_told_of_its_last_report() -> None:
+    registry = LateRegistry()
+    with FakeCluster(["hv1"], [a_vm("web1", node="hv1", vcpus=3)], registry=registry) as cluster:
+        registry.writes_anew(layout.report("hv1"))
+        cluster.settle()
+        report = cluster.snapshot().node("hv1").report
+        assert report is not None
+        assert report.value.load_1m == 3
+
+
+def test_a_node_is_lost_also_when_a_watch_has_not_told_of_its_session() -> None:
+    registry = LateRegistry()
+    with FakeCluster(["hv1", "hv2"], registry=registry) as cluster:
+        registry.writes_anew(layout.member("hv1"))
+        cluster.lose("hv1")
+        assert not cluster.snapshot().node("hv1").is_alive
+
+
 def test_a_guest_that_does_not_obey_keeps_a_flush_waiting_for_nobody() -> None:
     with FakeCluster(["hv1", "hv2"]) as cluster:
         cluster.define("web1", target="hv1")
@@ -171,8 +244,6 @@ def test_nothing_is_left_of_a_cluster_that_nobody_holds(monkeypatch: pytest.Monk
 
 
 def test_a_registry_without_a_store_is_refused_clearly() -> None:
-    from pvc_core.registry import Registry
-
     with pytest.raises((InvalidInput, PluginError), match="no driver is loaded"):
         FakeCluster(registry=Registry.of(AcmePlugin()))
 

@@ -14,11 +14,11 @@ start run, migrations have arrived, a drain is over. No daemon, no hypervisor, n
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ from pvc_core.journal import Journal
 from pvc_core.model import DrainReport, NodeMode, Settings, VmMetadata, VmRecord
 from pvc_core.notifications import Notifier
 from pvc_core.placement import Decision, Placer
-from pvc_core.ports import ClusterStore, Create, Delete, Set
+from pvc_core.ports import Create, Delete, Set
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.testing.builders import a_node, a_snapshot
@@ -67,21 +67,24 @@ class FakeCluster:
         self.plugin_failures: list[PluginError] = []
         """Every time that a plugin raised, hung or returned nonsense, in order."""
         self.agents = PlayedAgents()
-        folder = tempfile.mkdtemp(prefix="pvc-fake-cluster-")
-        self._store = self.registry.open_store(f"sqlite://{folder}/store.db?synchronous=normal")
-        self._store.start()
-        self._clock = ManualClock()
-        self._store.ensure(layout.DIRECTORIES)
-        views = [node if isinstance(node, NodeView) else a_node(node) for node in nodes]
-        self._idle = {view.name: view.report.value for view in views if view.report is not None}
-        for entry in entries_of(a_snapshot(views, vms, settings)).values():
-            self._store.transaction([Create(entry.key, entry.data)])
-        journal = Journal(self._clock, lambda: "operator")
-        view = self._view = ClusterView(self._store, self._clock, journal)
-        # Not through `self`, which then nobody could let go of.
-        journal.listen(Notifier(self.registry, lambda: view.settings, self.plugin_failures.append).tell)
-        view.start()
-        self._close = weakref.finalize(self, _close, self._view, self._store, folder)
+        with ExitStack() as undo:
+            folder = undo.enter_context(TemporaryDirectory(prefix="pvc-fake-cluster-", ignore_cleanup_errors=True))
+            self._store = self.registry.open_store(f"sqlite://{folder}/store.db?synchronous=normal")
+            undo.callback(self._store.close)
+            self._store.start()
+            self._clock = ManualClock()
+            self._store.ensure(layout.DIRECTORIES)
+            views = [node if isinstance(node, NodeView) else a_node(node) for node in nodes]
+            self._idle = {view.name: view.report.value for view in views if view.report is not None}
+            for entry in entries_of(a_snapshot(views, vms, settings)).values():
+                self._store.transaction([Create(entry.key, entry.data)])
+            journal = Journal(self._clock, lambda: "operator")
+            view = self._view = ClusterView(self._store, self._clock, journal)
+            undo.callback(view.close)
+            # Not through `self`, which then nobody could let go of.
+            journal.listen(Notifier(self.registry, lambda: view.settings, self.plugin_failures.append).tell)
+            view.start()
+            self._close = weakref.finalize(self, undo.pop_all().close)
         self.commands = Commands(self._view, self._store, self.registry, self._clock, self.plugin_failures.append)
         self._placer = Placer(self.registry, self.plugin_failures.append)
 
@@ -238,9 +241,3 @@ class FakeCluster:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _close(view: ClusterView, store: ClusterStore, folder: str) -> None:
-    view.close()
-    store.close()
-    shutil.rmtree(folder, ignore_errors=True)

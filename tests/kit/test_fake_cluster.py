@@ -243,9 +243,13 @@ def test_nothing_is_left_of_a_cluster_that_nobody_holds(monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_registry_without_a_store_is_refused_clearly() -> None:
+def test_a_registry_without_a_store_is_refused_clearly_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises((InvalidInput, PluginError), match="no driver is loaded"):
         FakeCluster(registry=Registry.of(AcmePlugin()))
+    assert list(tmp_path.iterdir()) == []
 
 
 class Listener:

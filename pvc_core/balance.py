@@ -80,7 +80,7 @@ def recommend(snapshot: ClusterSnapshot, placer: Placer, goal: BalanceGoal | Non
     goal = goal or BalanceGoal.of(snapshot.settings)
     columns = balance_columns(snapshot, placer, loads_of(snapshot, placer))
     found = _search(columns, goal)
-    before, after = columns.loads.score, _score_after(columns.loads, found.moves)
+    before, after = columns.loads.score, columns.after(found.moves).loads.score
     places = {columns.vms[move.vm].uuid: columns.loads.nodes[move.target] for move in found.moves}
     become = outcome(snapshot, placer, columns, found.in_vain, places)
     repairs = sum(1 for move in found.moves if move.vm in found.reasons)
@@ -179,21 +179,14 @@ def _most_useful_first(loads: NodeLoads, moves: Sequence[Move]) -> list[Move]:
     )
 
 
-def _score_after(loads: NodeLoads, moves: Sequence[Move]) -> float:
-    even = Evenness(loads)
-    for move in moves:
-        even.move(move.memory_mib, move.vcpus, move.source, move.target)
-    even.add_up()
-    return even.score
-
-
 # --------------------------------------------------------------------------------------------- the sentences
 
 
 def _steps(columns: BalanceColumns, found: _Found) -> Iterator[Step]:
     nodes, even = columns.loads.nodes, Evenness(columns.loads)
+    last = {move.vm: index for index, move in enumerate(found.moves)}
     for index, (move, after) in enumerate(zip(found.moves, found.ordered.after, strict=True)):
-        if any(later.vm == move.vm for later in found.moves[index + 1 :]):
+        if last[move.vm] != index:
             reason = f"is parked on {nodes[move.target]}, where it makes room"
         elif move.vm in found.reasons:
             reason = _what_for(columns, found.reasons[move.vm], move)

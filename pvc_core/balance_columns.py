@@ -6,6 +6,7 @@ May be moved: runs, on a node in service, and migrates live. Everything else is 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ import msgspec
 
 from pvc_core.balance_order import Move
 from pvc_core.balance_rules import Bond, bonds_of
-from pvc_core.balance_score import NodeLoads, by_numbers
+from pvc_core.balance_score import Evenness, NodeLoads, by_numbers
 from pvc_core.model import VmRecord, VmState
 from pvc_core.placement import Placer
 from pvc_core.plan_columns import BY_NUMBERS, Columns, Veto, columns_of, limits_vcpus, veto_of
@@ -42,6 +43,42 @@ class Movables:
     def move(self, vm: int, node: int) -> Move:
         """The VM going from where it is to the node."""
         return Move(vm, self.at[vm], node, self.memory_mib[vm], self.vcpus[vm])
+
+
+@dataclass
+class Standing:
+    """Where the VMs are while moves are tried; what a move changes of it is kept by `put`.
+
+    now: how even it is. where: the node of each VM. room_*: what each node may still be given. here: per node the VMs.
+    """
+
+    loads: NodeLoads
+    movables: Movables
+    now: Evenness = field(init=False)
+    where: list[int] = field(init=False)
+    room_mib: list[int] = field(init=False)
+    room_vcpus: list[int] = field(init=False)
+    here: list[set[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.now = Evenness(self.loads)
+        self.where = list(self.movables.at)
+        self.room_mib, self.room_vcpus = list(self.movables.room_mib), list(self.movables.room_vcpus)
+        self.here = [set() for _ in self.loads.nodes]
+        for vm, node in enumerate(self.where):
+            self.here[node].add(vm)
+
+    def put(self, vm: int, node: int) -> None:
+        """The VM goes to the node."""
+        source, memory_mib, vcpus = self.where[vm], self.movables.memory_mib[vm], self.movables.vcpus[vm]
+        self.now.move(memory_mib, vcpus, source, node)
+        self.room_mib[source] += memory_mib
+        self.room_vcpus[source] += vcpus
+        self.room_mib[node] -= memory_mib
+        self.room_vcpus[node] -= vcpus
+        self.where[vm] = node
+        self.here[source].remove(vm)
+        self.here[node].add(vm)
 
 
 @dataclass(frozen=True)
@@ -85,13 +122,15 @@ class BalanceColumns:
 
 def _later(veto: Veto, before: Sequence[int], now: Sequence[int]) -> Veto:
     """A veto that is told who has come and gone since some VMs went from their nodes before to where they are now."""
-    moved = [vm for vm, node in enumerate(now) if node != before[vm]]
+    arrived, left = defaultdict[int, set[int]](set), defaultdict[int, set[int]](set)
+    for vm, node in enumerate(now):
+        if node != before[vm]:
+            arrived[node].add(vm)
+            left[before[vm]].add(vm)
 
     def also(vm: int, node: int, come: Collection[int], gone: Collection[int]) -> bool:
-        arrived = {other for other in moved if now[other] == node}
-        left = {other for other in moved if before[other] == node}
-        coming, going = set(come), set(gone)
-        return veto(vm, node, sorted((arrived - going) | (coming - left)), sorted((left - coming) | (going - arrived)))
+        there, away, coming, going = arrived[node], left[node], set(come), set(gone)
+        return veto(vm, node, sorted((there - going) | (coming - away)), sorted((away - coming) | (going - there)))
 
     return also
 

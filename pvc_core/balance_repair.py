@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pvc_core.balance_columns import BalanceColumns
+from pvc_core.balance_columns import BalanceColumns, Standing
 from pvc_core.balance_order import Move, in_order
 from pvc_core.balance_rules import Bond, rivals_of
-from pvc_core.balance_score import Evenness
 
 LONGEST = 6
 """How many moves one violation may take; a rule that keeps more VMs together takes as many as it has members."""
@@ -49,7 +48,7 @@ class Repairs:
 
 def repair(columns: BalanceColumns, most_moves: int) -> Repairs:
     """Find the moves."""
-    return _Repair(columns, most_moves).run()
+    return _Repair(columns.loads, columns.movables, columns, most_moves).run()
 
 
 Rank = tuple[int, int, float, float]
@@ -57,7 +56,7 @@ Way = tuple[Rank, Sequence[Move]]
 
 
 @dataclass
-class _Repair:
+class _Repair(Standing):
     columns: BalanceColumns
     most_moves: int
     moves: list[Move] = field(default_factory=list)
@@ -67,19 +66,13 @@ class _Repair:
     """The VMs moved on the way that is being tried."""
 
     def __post_init__(self) -> None:
-        self.loads, self.movables = self.columns.loads, self.columns.movables
+        super().__post_init__()
         self.bonds = [bond for bond in self.columns.bonds if bond.rule.kind != "prefer"]
-        self.now = Evenness(self.loads)
-        self.where = list(self.movables.at)
-        self.room_mib, self.room_vcpus = list(self.movables.room_mib), list(self.movables.room_vcpus)
         self.bonds_of: dict[int, list[Bond]] = {}
         for bond in self.columns.bonds:
             for vm in bond.vms:
                 self.bonds_of.setdefault(vm, []).append(bond)
         self.rivals = rivals_of(self.bonds)
-        self.on_node: list[set[int]] = [set() for _ in self.loads.nodes]
-        for vm, node in enumerate(self.where):
-            self.on_node[node].add(vm)
 
     def run(self) -> Repairs:
         outside: list[Violated] = [Outside(vm) for vm in self.columns.outside]
@@ -245,7 +238,7 @@ class _Repair:
         """Moves away from a node that is too full: to where there is room, then to where room has to be made."""
         missing_mib, missing_vcpus = -self.room_mib[node], -self.room_vcpus[node]
         full: list[tuple[int, int]] = []
-        for vm in sorted(self.on_node[node], key=lambda vm: (-self.movables.memory_mib[vm], vm)):
+        for vm in sorted(self.here[node], key=lambda vm: (-self.movables.memory_mib[vm], vm)):
             memory_mib, vcpus = self.movables.memory_mib[vm], self.movables.vcpus[vm]
             is_enough = memory_mib >= missing_mib and vcpus >= missing_vcpus
             if not self.is_free(vm) or (moves_left == 1 and not is_enough):
@@ -261,7 +254,7 @@ class _Repair:
     def aside(self, crowded: Collection[int]) -> Iterator[tuple[int, int]]:
         """Moves of other VMs away from nodes where there is room in the end, but not on the way there."""
         for node in sorted(crowded):
-            for vm in sorted(self.on_node[node]):
+            for vm in sorted(self.here[node]):
                 if self.is_free(vm):
                     yield from ((vm, other) for other in self.movables.may[vm] if other != node)
 
@@ -282,20 +275,9 @@ class _Repair:
                 yield away[0], node
 
     def go(self, vm: int, node: int) -> None:
-        self._place(vm, self.where[vm], node)
+        self.put(vm, node)
         self.trail.append(vm)
 
     def go_back(self, vm: int, node: int) -> None:
-        self._place(vm, self.where[vm], node)
+        self.put(vm, node)
         self.trail.pop()
-
-    def _place(self, vm: int, source: int, node: int) -> None:
-        memory_mib, vcpus = self.movables.memory_mib[vm], self.movables.vcpus[vm]
-        self.now.move(memory_mib, vcpus, source, node)
-        self.room_mib[source] += memory_mib
-        self.room_vcpus[source] += vcpus
-        self.room_mib[node] -= memory_mib
-        self.room_vcpus[node] -= vcpus
-        self.where[vm] = node
-        self.on_node[source].remove(vm)
-        self.on_node[node].add(vm)

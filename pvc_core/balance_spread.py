@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
-from pvc_core.balance_columns import Movables
-from pvc_core.balance_score import Evenness, NodeLoads
+from pvc_core.balance_columns import Movables, Standing
+from pvc_core.balance_score import NodeLoads
 from pvc_core.plan_columns import Veto
 
 NEVER = math.inf
@@ -72,35 +72,22 @@ class _Size:
 
 
 @dataclass
-class _Search:
-    loads: NodeLoads
-    movables: Movables
+class _Search(Standing):
     terms: Terms
     veto: Veto | None
-    now: Evenness = field(init=False)
-    where: list[int] = field(init=False)
-    room_mib: list[int] = field(init=False)
-    room_vcpus: list[int] = field(init=False)
     sizes: list[_Size] = field(init=False)
     place: list[tuple[_Size, int]] = field(init=False)
     """Per VM its size and its index there."""
-    here: list[set[int]] = field(init=False)
-    """Per node the movable VMs on it now."""
     moved: int = 0
     forbidden: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.now = Evenness(self.loads)
-        self.where = list(self.movables.at)
-        self.room_mib, self.room_vcpus = list(self.movables.room_mib), list(self.movables.room_vcpus)
+        super().__post_init__()
         self.sizes = list(_sizes(self.loads, self.movables))
         self.place = [(self.sizes[0], 0)] * len(self.where)
         for size in self.sizes:
             for index, vm in enumerate(size.vms):
                 self.place[vm] = (size, index)
-        self.here = [set() for _ in self.loads.nodes]
-        for vm, node in enumerate(self.where):
-            self.here[node].add(vm)
         self.born = [tuple(vms) for vms in self.here]
         self.width = max(2, PAIRS_LOOKED_AT // len(self.loads.nodes) // 10)
         self.sizes_looked_at = max(6, PAIRS_LOOKED_AT // len(self.loads.nodes))
@@ -152,15 +139,7 @@ class _Search:
     def move(self, vm: int, node: int) -> None:
         """The VM goes to the node; the terms follow."""
         source, home = self.where[vm], self.movables.at[vm]
-        memory_mib, vcpus = self.movables.memory_mib[vm], self.movables.vcpus[vm]
-        self.now.move(memory_mib, vcpus, source, node)
-        self.room_mib[source] += memory_mib
-        self.room_vcpus[source] += vcpus
-        self.room_mib[node] -= memory_mib
-        self.room_vcpus[node] -= vcpus
-        self.where[vm] = node
-        self.here[source].remove(vm)
-        self.here[node].add(vm)
+        self.put(vm, node)
         self.moved += (node != home) - (source != home)
         self.steps_since += 1
         if self.steps_since >= self.refresh_after:

@@ -70,7 +70,7 @@ class ClusterView:
         self._store.ensure(layout.DIRECTORIES)
         rules = self._store.get(layout.RULES)
         self._rules_version = rules.version if rules else -1
-        self._subscriptions.append(self._store.add_session_listener(lambda _state: self._touch()))
+        self._subscriptions.append(self._store.add_session_listener(lambda _state: self.wake()))
         for parent in _KINDS:
             self._subscriptions.append(self._store.mirror(parent, self._absorb_watched))
         self._subscriptions.append(self._store.watch(layout.RULES, self._absorb_rules_version))
@@ -186,8 +186,8 @@ class ClusterView:
         Not than what is known by now: a watch may have told of it since.
         """
         self.refresh([*keys])
-        seen = {stored.key: stored.version for stored in snapshot.vms.values() if stored.key in keys}
-        return any(self._version_of(key) != seen.get(key) for key in keys)
+        seen = {key: snapshot.vms.get(layout.name_in(key)) for key in keys}
+        return any(self._version_of(key) != (stored.version if stored else None) for key, stored in seen.items())
 
     def _refresh_after(self, conflict: Conflict, ops: Iterable[Op]) -> None:
         """What the transaction was about; all the rules only if it was they that had changed."""
@@ -237,10 +237,6 @@ class ClusterView:
     @staticmethod
     def _parent(key: str) -> str:
         return key.rpartition("/")[0]
-
-    def _touch(self) -> None:
-        with self._changed:
-            self._bump()
 
     def _bump(self) -> None:
         self._generation += 1

@@ -13,16 +13,16 @@ import msgspec
 
 from pvc_core import changes, layout
 from pvc_core.changes import Change
-from pvc_core.errors import PluginError, Refused
+from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
 from pvc_core.leader_actions import FinishDrain, HoldVm, LeaderAction, LeaveVm, MoveVm, Policies, drain_of
 from pvc_core.leader_slots import Slots
 from pvc_core.model import DrainReport, NodeMode, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
-from pvc_core.placement_drivers import request_for
 from pvc_core.placement_steps import ROOM_FILTERS
 from pvc_core.planner import Arrangement, arrange
 from pvc_core.plugin_types import PlacementRequest
+from pvc_core.policy_answers import policy_says
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
 
@@ -161,18 +161,8 @@ def _without_candidate(
 ) -> LeaderAction:
     """The VM's recovery policy says what becomes of it; a policy that is missing or fails means "hold"."""
     record = snapshot.vms[decision.uuid].value
-    name = record.metadata.recovery_policy
-    entry = policies.get(name)
-    verdict, note = "hold", ""
-    if entry is None:
-        note = f" (recovery policy {name} is not installed)"
-    else:
-        try:
-            plugin, drivers = entry.plugin or name, placer.drivers
-            asked = request_for(plugin, PlacementRequest.for_vm(record), drivers, snapshot.settings)
-            verdict = drivers.calls.ask(plugin, entry.policy.without_candidate, asked)
-        except PluginError as failure:
-            note = f" ({failure.sentence()})"
-    if verdict == "stay":
+    answer, note = policy_says(record, lambda policy: policy.without_candidate, "hold", snapshot, placer, policies)
+    if answer == "stay":
+        name = record.metadata.recovery_policy
         return LeaveVm(node, record.uuid, f"recovery policy {name}; {decision.reason}", decision)
     return HoldVm(node, record.uuid, f"flush of {node}: held, {decision.reason}{note}", decision)

@@ -56,7 +56,7 @@ def take_back(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str, 
 def unflush(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, slots: Slots) -> list[LeaderAction]:
     """What to do now for a node that is taken back into service."""
     drain, actions, waiting = drain_of(node), list[LeaderAction](), False
-    for uuid in sorted(snapshot.vms, key=lambda u: _order(snapshot.vms[u].value)):
+    for uuid in sorted(snapshot.vms, key=lambda u: by_importance(snapshot.vms[u].value)):
         record = snapshot.vms[uuid].value
         if not belongs_to(record, node.name) or uuid in drain.stayed:
             continue
@@ -71,7 +71,8 @@ def unflush(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, slots: Sl
     return actions
 
 
-def _order(record: VmRecord) -> tuple[int, int, str]:
+def by_importance(record: VmRecord) -> tuple[int, int, str]:
+    """Sorts VMs in the order in which they are helped: the most important first, of those the largest."""
     return (-record.metadata.priority, -record.memory_mib, record.name)
 
 

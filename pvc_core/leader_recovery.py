@@ -7,26 +7,26 @@ migration that was under way is looked for at its other end, where the guest may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import msgspec
 
 from pvc_core import changes
 from pvc_core.changes import Change
-from pvc_core.errors import PluginError, Refused
+from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
 from pvc_core.leader_actions import FinishRecovery, LoseVm, Policies, RecoverVm, RecoveryAction
+from pvc_core.leader_flush import EFFORT
+from pvc_core.leader_ready import by_importance
 from pvc_core.model import FenceStep, VmRecord, VmState, is_being_recovered
 from pvc_core.placement import Placer
-from pvc_core.placement_drivers import request_for
 from pvc_core.planner import arrange
-from pvc_core.plugin_types import LossPolicy, PlacementRequest
+from pvc_core.plugin_types import LossPolicy, PlacementRequest, RecoveryPolicy
+from pvc_core.policy_answers import policy_says
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF, VmEvent
 
-EFFORT = 20_000
-"""How long the search for an arrangement goes on: it is made anew whenever something has changed."""
 OF_ANSWER = {"hold": VmEvent.LOST_HELD, "stop": VmEvent.LOST}
 """What is written of a VM that its policy does not restart."""
 
@@ -51,7 +51,7 @@ def recover(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, policies:
 def _settled(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[RecoverVm | LoseVm]:
     """The VMs for which no place has to be found."""
     off = f"{node.name} is off"
-    for uuid, vm in sorted(snapshot.vms.items(), key=lambda item: _order(item[1].value)):
+    for uuid, vm in sorted(snapshot.vms.items(), key=lambda item: by_importance(item[1].value)):
         record = vm.value
         if record.target == node.name and record.node != node.name:
             yield LoseVm(node.name, uuid, VmEvent.TARGET_LOST, f"{off}, to which it was migrating")
@@ -64,15 +64,11 @@ def _settled(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[RecoverVm | 
             yield RecoverVm(node.name, uuid, record.target, reason)
 
 
-def _order(record: VmRecord) -> tuple[int, int, str]:
-    return (-record.metadata.priority, -record.memory_mib, record.name)
-
-
 def _restarts(
     node: str, due: list[VmRecord], snapshot: ClusterSnapshot, placer: Placer, policies: Policies
 ) -> Iterator[RecoverVm | LoseVm]:
     restarted = []
-    for record in sorted(due, key=_order):
+    for record in sorted(due, key=by_importance):
         answer, note = after_loss(record, snapshot, placer, policies)
         if answer == "restart":
             restarted.append((record, note))
@@ -91,20 +87,12 @@ def _restarts(
 
 def after_loss(record: VmRecord, snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[str, str]:
     """What the VM's recovery policy says, and a note; a policy that is missing or fails means "restart"."""
-    name = record.metadata.recovery_policy
-    entry = policies.get(name)
-    if entry is None:
-        return "restart", f" (recovery policy {name} is not installed)"
-    if not isinstance(entry.policy, LossPolicy):
-        return "restart", ""
-    try:
-        return _asked(entry.plugin or name, entry.policy, record, snapshot, placer), ""
-    except PluginError as failure:
-        return "restart", f" ({failure.sentence()})"
+    return policy_says(record, _question, "restart", snapshot, placer, policies)
 
 
-def _asked(plugin: str, policy: LossPolicy, record: VmRecord, snapshot: ClusterSnapshot, placer: Placer) -> str:
-    drivers = placer.drivers
+def _question(policy: RecoveryPolicy) -> Callable[[PlacementRequest], str] | None:
+    if not isinstance(policy, LossPolicy):
+        return None
 
     def ask(request: PlacementRequest) -> str:
         answer = policy.after_loss(request)
@@ -112,8 +100,7 @@ def _asked(plugin: str, policy: LossPolicy, record: VmRecord, snapshot: ClusterS
             raise ValueError(f'it answered {answer!r}, which is none of "restart", "hold" and "stop"')
         return answer
 
-    request = request_for(plugin, PlacementRequest.for_vm(record), drivers, snapshot.settings)
-    return drivers.calls.ask(plugin, ask, request)
+    return ask
 
 
 # ----------------------------------------------------------------------------------------- as transactions

@@ -14,28 +14,28 @@ from functools import partial
 import structlog
 
 from pvc_core import fence_memory, layout, leader_fence
-from pvc_core.changes import guarded
 from pvc_core.cluster_view import ClusterView
-from pvc_core.errors import PvcError, Refused
+from pvc_core.errors import PvcError
 from pvc_core.fence_memory import AskAgents, FenceAction, FenceMemory
 from pvc_core.fencing import FenceVerdict
 from pvc_core.ports import Clock, ClusterStore
 
 log = structlog.get_logger(__name__)
 
-Ask = Callable[[AskAgents], FenceVerdict]
+Ask = Callable[[AskAgents, ClusterView], FenceVerdict]
 """Asks the fence agents of a node; blocks until they have answered or their deadlines have passed."""
+Write = Callable[[FenceAction, ClusterView], bool]
+"""Writes an action; False when it did not apply any more, or something else was faster."""
 
 
 class FenceRunner:
-    """Of one leader, while its epoch lasts. `on_answer` is called when an agent has answered."""
+    """Of one leader, while its epoch lasts."""
 
-    def __init__(self, epoch: int, store: ClusterStore, clock: Clock, ask: Ask, on_answer: Callable[[], None]) -> None:
-        self._epoch = epoch
+    def __init__(self, store: ClusterStore, clock: Clock, write: Write, ask: Ask) -> None:
         self._store = store
         self._clock = clock
+        self._write = write
         self._ask = ask
-        self._on_answer = on_answer
         self._lock = threading.Lock()
         self._memory = FenceMemory()
 
@@ -48,32 +48,21 @@ class FenceRunner:
             if is_stopping():
                 break
             if isinstance(action, AskAgents):
-                self._begin(action)
-            elif not self._write(action, view):
+                self._begin(action, view)
+            elif self._write(action, view):
+                self._learn(partial(fence_memory.written, action=action))
+            else:
                 return 0.0
         return None if decision.wake_at_s is None else max(0.0, decision.wake_at_s - self._clock.monotonic_s())
 
-    def _write(self, action: FenceAction, view: ClusterView) -> bool:
-        snapshot = view.snapshot()
-        try:
-            change = leader_fence.change_for(action, snapshot, self._clock.utc_iso())
-        except Refused as refused:
-            log.info("decision_outdated", do=type(action).__name__, problem=refused.sentence())
-            return False
-        if not view.try_commit(guarded(change, self._epoch), snapshot):
-            return False
-        self._learn(lambda memory: fence_memory.written(memory, action))
-        log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
-        return True
-
-    def _begin(self, action: AskAgents) -> None:
+    def _begin(self, action: AskAgents, view: ClusterView) -> None:
         self._learn(lambda memory: fence_memory.asked(memory, action))
         name = f"fence-{action.node}"
-        threading.Thread(target=self._carry_out, args=(action,), name=name, daemon=True).start()
+        threading.Thread(target=self._carry_out, args=(action, view), name=name, daemon=True).start()
 
-    def _carry_out(self, action: AskAgents) -> None:
+    def _carry_out(self, action: AskAgents, view: ClusterView) -> None:
         try:
-            verdict = self._asked(action)
+            verdict = self._asked(action, view)
         except PvcError as error:
             verdict = FenceVerdict(False, error.sentence())
         except Exception as error:  # without an answer this node would never be asked about again
@@ -81,13 +70,13 @@ class FenceRunner:
             verdict = FenceVerdict(False, f"{type(error).__name__}: {error}")
         now_s = self._clock.monotonic_s()
         self._learn(partial(fence_memory.answered, action=action, verdict=verdict, now_s=now_s))
-        self._on_answer()
+        view.wake()
 
-    def _asked(self, action: AskAgents) -> FenceVerdict:
+    def _asked(self, action: AskAgents, view: ClusterView) -> FenceVerdict:
         """Not of a node whose daemon is there after all: the watched copy may be a moment old."""
         if self._store.get(layout.member(action.node)) is not None:
             return FenceVerdict(False, "its daemon is there again")
-        return self._ask(action)
+        return self._ask(action, view)
 
     def _learn(self, change: Callable[[FenceMemory], FenceMemory]) -> None:
         with self._lock:

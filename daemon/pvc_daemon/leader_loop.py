@@ -7,23 +7,26 @@ Every write carries the epoch of the election: a leader that was deposed without
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
-from pvc_core import leader
-from pvc_core.changes import guarded
+from pvc_core import leader, leader_fence
+from pvc_core.changes import Change, guarded
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
 from pvc_core.event_log import EventLog
 from pvc_core.events import EventKind, Happening
 from pvc_core.fence_devices import read_devices
-from pvc_core.fence_memory import AskAgents
+from pvc_core.fence_memory import AskAgents, FenceAction
 from pvc_core.fencing import FenceRequest, FenceVerdict, fence_node
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
 from pvc_core.ports import Clock, ClusterStore
 from pvc_core.registry import Registry
+from pvc_core.snapshot import ClusterSnapshot
 from pvc_daemon.fence_runner import FenceRunner
 from pvc_daemon.housekeeping import Housekeeping
 
@@ -56,8 +59,7 @@ class LeaderLoop:
         self._notes = Notes(store, self._journal, clock)
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
-        self._fence_runner = FenceRunner(epoch, store, clock, self._ask_agents, self._fence_answered)
-        self._view: ClusterView | None = None
+        self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
 
@@ -78,7 +80,6 @@ class LeaderLoop:
             view = ClusterView(self._store, self._clock, self._journal)
             try:
                 view.start()
-                self._view = view
                 self._lead(view)
             except StoreUnavailable as error:
                 log.warning("store_away", node=self._node, problem=error.problem)
@@ -87,7 +88,6 @@ class LeaderLoop:
                 log.exception("leader_broke", node=self._node)
                 self._stopping.wait(LOOK_AGAIN_S)
             finally:
-                self._view = None
                 view.close()
         self._notes.close()
         log.info("no_longer_leading", node=self._node, epoch=self._epoch)
@@ -103,19 +103,51 @@ class LeaderLoop:
                     break
             self._housekeeping.trim_events(view.settings.events_kept)
 
-    def _fence_answered(self) -> None:
-        view = self._view
-        if view is not None:
-            view.wake()
+    def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
+        """Write one action; False when the cluster has changed under it, and all is to be decided again."""
 
-    def _ask_agents(self, action: AskAgents) -> FenceVerdict:
+        def change_for(snapshot: ClusterSnapshot, now: str) -> Change:
+            return leader.change_for(action, snapshot, self._placer, now)
+
+        change = self._write(action, change_for, view)
+        if change is None:
+            return False
+        vm = change.vm.name if change.vm else ""
+        log.info("leader_action", do=type(action).__name__, node=action.node, vm=vm, reason=action.reason)
+        return True
+
+    def _write(
+        self,
+        action: LeaderAction | FenceAction,
+        change_for: Callable[[ClusterSnapshot, str], Change],
+        view: ClusterView,
+    ) -> Change | None:
+        """The change as it was written; None when the action did not apply any more, or something else was faster."""
+        snapshot = view.snapshot()
+        try:
+            change = change_for(snapshot, self._clock.utc_iso())
+        except (Refused, NoCandidate) as error:
+            log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
+            return None
+        if change.ops and not view.try_commit(guarded(change, self._epoch), snapshot):
+            self._stopping.wait(RETRY_S)
+            return None
+        return change
+
+    # ------------------------------------------------------------------------------------------ lost nodes
+
+    def _write_fence(self, action: FenceAction, view: ClusterView) -> bool:
+        change = self._write(action, partial(leader_fence.change_for, action), view)
+        if change is not None:
+            log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
+        return change is not None
+
+    def _ask_agents(self, action: AskAgents, view: ClusterView) -> FenceVerdict:
         """Have the devices of a node switch it off, as they are configured at this moment."""
-        node, view = action.node, self._view
+        node = action.node
         stored = read_devices(self._store, node)
         if stored is None or not stored.value.devices:
             return FenceVerdict(False, f"{node} has no fence device; `pvc node confirm-fenced {node}` if it is off")
-        if view is None:
-            return FenceVerdict(False, "the leader has just lost sight of the cluster")
         record = view.snapshot().node(node).record.value
         return fence_node(
             FenceRequest(node, record.address, lost_for_s=action.lost_for_s, watchdog_s=record.watchdog_s or None),
@@ -124,18 +156,3 @@ class LeaderLoop:
             self._registry.calls,
             lambda plugin: self._registry.options(plugin, view.settings),
         )
-
-    def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
-        """Write one action; False when the cluster has changed under it, and all is to be decided again."""
-        snapshot = view.snapshot()
-        try:
-            change = leader.change_for(action, snapshot, self._placer, self._clock.utc_iso())
-        except (Refused, NoCandidate) as error:
-            log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
-            return False
-        if change.ops and not view.try_commit(guarded(change, self._epoch), snapshot):
-            self._stopping.wait(RETRY_S)
-            return False
-        vm = change.vm.name if change.vm else ""
-        log.info("leader_action", do=type(action).__name__, node=action.node, vm=vm, reason=action.reason)
-        return True

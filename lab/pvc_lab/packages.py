@@ -18,7 +18,9 @@ PACKAGES = (
     "busybox-static",  # the guests' userland
     "cpio",
     "default-jre-headless",
+    "fence-agents",  # Debian 12 has them all in one
     "iproute2",
+    "ipmitool",  # what fence_ipmilan calls
     "libslf4j-java",
     "libvirt-clients",
     "libvirt-daemon-driver-qemu",
@@ -32,7 +34,7 @@ PACKAGES = (
 )
 
 # What serves as well as a package of the list: whatever provides this.
-_SUBSTITUTES = {"default-jre-headless": "java-runtime-headless"}
+_SUBSTITUTES = {"default-jre-headless": "java-runtime-headless", "fence-agents": "fence-agents-ipmilan"}
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _NO_DAEMON_STARTS = "#!/bin/sh\nexit 101\n"  # 101: "action forbidden by policy"

@@ -128,6 +128,45 @@ MEANINGS: Mapping[EventKind, str] = {
 """What each kind says, for people."""
 
 
+class Severity(enum.StrEnum):
+    """How much a person should care, in rising order."""
+
+    INFO = "info"
+    """As somebody wanted it."""
+    WARNING = "warning"
+    """Something went wrong, or is part of a loss; PVC deals with it. Look when there is time."""
+    CRITICAL = "critical"
+    """Something that should run does not, or PVC cannot go on by itself. Look now."""
+
+    def reaches(self, least: Severity) -> bool:
+        """Whether it is at least as severe as this."""
+        rising = tuple(Severity)
+        return rising.index(self) >= rising.index(least)
+
+
+SEVERITIES: Mapping[EventKind, Severity] = {
+    EventKind.VM_START_FAILED: Severity.WARNING,
+    EventKind.VM_FAILED: Severity.CRITICAL,
+    EventKind.VM_ENDED: Severity.WARNING,
+    EventKind.VM_MIGRATION_FAILED: Severity.WARNING,
+    EventKind.VM_HELD: Severity.CRITICAL,
+    EventKind.VM_STAYED: Severity.WARNING,
+    EventKind.VM_RECOVERING: Severity.WARNING,
+    EventKind.NODE_LOST: Severity.CRITICAL,
+    EventKind.NODE_NOT_FENCED: Severity.CRITICAL,
+    EventKind.NODE_FENCED: Severity.WARNING,
+    EventKind.NODE_FENCE_ENDED: Severity.WARNING,
+    EventKind.NODE_RECOVERED: Severity.WARNING,
+    EventKind.PLUGIN_FAILED: Severity.WARNING,
+}
+"""Of the kinds that are more than information."""
+
+
+def severity_of(kind: str) -> Severity:
+    """Of a kind's name; of one that only a newer PVC knows, that it is information."""
+    return SEVERITIES.get(EventKind(kind), Severity.INFO) if kind in MEANINGS else Severity.INFO
+
+
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a decision its event does not keep."""
 
@@ -158,6 +197,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     decision: Decision | None = None
     left_out: LeftOut | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """How much a person should care; it follows from the kind and is not kept."""
+        return severity_of(self.kind)
 
 
 @dataclass(frozen=True)

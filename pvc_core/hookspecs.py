@@ -152,7 +152,7 @@ def pvc_event(event: Event, options: PluginOptions) -> None:
 
         @hookimpl
         def pvc_event(event, options):
-            if event.kind in ("vm_failed", "vm_held", "vm_stayed", "plugin_failed"):
+            if event.severity == "critical":
                 from acme_chat import post
                 post(f"{event.kind}: {event.vm or event.node or event.plugin}: {event.reason}")
     """

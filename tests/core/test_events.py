@@ -26,9 +26,11 @@ from pvc_core.events import (
     EventKind,
     Happening,
     LeftOut,
+    Severity,
     VmChange,
     event_of,
     kind_of,
+    severity_of,
 )
 from pvc_core.journal import Journal, Notes, Written
 from pvc_core.model import VmState
@@ -131,6 +133,17 @@ def test_every_rule_of_the_state_machine_has_a_kind_of_event() -> None:
 
 def test_every_kind_has_a_meaning() -> None:
     assert list(MEANINGS) == list(EventKind)
+
+
+def test_what_stops_a_vm_or_the_recovery_is_critical_and_what_is_not_known_is_information() -> None:
+    assert {kind for kind in EventKind if severity_of(kind) is Severity.CRITICAL} == {
+        EventKind.NODE_LOST,
+        EventKind.NODE_NOT_FENCED,
+        EventKind.VM_FAILED,
+        EventKind.VM_HELD,
+    }
+    assert severity_of("of a newer PVC") is Severity.INFO
+    assert [least for least in Severity if Severity.WARNING.reaches(least)] == [Severity.INFO, Severity.WARNING]
 
 
 # ------------------------------------------------------------------------------------------------- ids and size

@@ -12,7 +12,7 @@ from pages import ROOT, plain, rows
 from pvc_cli.exit_codes import EXIT_CODES
 from pvc_core import hooks_page
 from pvc_core.documented_fields import documented_fields
-from pvc_core.events import KEPT_RANKED, KEPT_REJECTIONS, MEANINGS, Event
+from pvc_core.events import KEPT_RANKED, KEPT_REJECTIONS, MEANINGS, Event, severity_of
 from pvc_core.model import NOT_SETTINGS, Settings, VmState
 from pvc_core.registry import Registry
 from pvc_core.settings_page import page, settings
@@ -68,7 +68,7 @@ def test_the_concepts_name_every_state() -> None:
 
 def test_the_page_of_events_has_every_kind_with_its_meaning_and_every_field() -> None:
     fields, kinds = EVENTS.split("## Kinds")
-    assert rows(kinds) == [[f"`{kind.value}`", meaning] for kind, meaning in MEANINGS.items()]
+    assert rows(kinds) == [[f"`{kind.value}`", severity_of(kind), meaning] for kind, meaning in MEANINGS.items()]
     named = set(re.findall(r"`(\w+)`", "\n".join(row[0] for row in rows(fields))))
     assert named == set(Event.__struct_fields__) - {"schema"}
     assert f"an event keeps {KEPT_RANKED} and {KEPT_REJECTIONS}" in EVENTS

@@ -7,7 +7,6 @@ versions it was decided from: being a moment behind costs a retry, never a wrong
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,9 +22,10 @@ from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
 from pvc_core.plan_record import PlanRecord
-from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription
+from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription, Threads
 from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +47,18 @@ REFRESH_ATTEMPTS = 3
 class ClusterView:
     """A copy of nodes, ledgers, reports, members, VMs, rules, plan and settings, kept up to date. Thread-safe."""
 
-    def __init__(self, store: ClusterStore, clock: Clock, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        store: ClusterStore,
+        clock: Clock,
+        journal: Journal | None = None,
+        threads: Threads = SYSTEM_THREADS,
+    ) -> None:
         """`journal` writes the events of what is committed here; without one they have no author."""
         self._store = store
         self._clock = clock
         self._journal = journal or Journal(clock)
-        self._changed = threading.Condition()
+        self._changed = threads.condition()
         self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
         self._singles: dict[str, Stored[Any] | None] = dict.fromkeys(_SINGLE_KINDS)
         self._rules_version = -1

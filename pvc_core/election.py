@@ -11,7 +11,6 @@ the key.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import msgspec
@@ -19,7 +18,8 @@ import structlog
 
 from pvc_core import layout
 from pvc_core.errors import Conflict, StoreUnavailable
-from pvc_core.ports import ClusterStore, Create, Delete, Entry, SessionState, Set, Subscription
+from pvc_core.ports import ClusterStore, Create, Delete, Entry, SessionState, Set, Subscription, Thread, Threads
+from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -52,21 +52,28 @@ class Election:
     it; always from one thread of the election's own, so it must not block for long.
     """
 
-    def __init__(self, store: ClusterStore, candidate: str, on_change: Callable[[int | None], None]) -> None:
+    def __init__(
+        self,
+        store: ClusterStore,
+        candidate: str,
+        on_change: Callable[[int | None], None],
+        threads: Threads = SYSTEM_THREADS,
+    ) -> None:
         self._store = store
         self._candidate = candidate
         self._on_change = on_change
-        self._lock = threading.Lock()
+        self._threads = threads
+        self._lock = threads.lock()
         self._epoch: int | None = None
         self._epoch_session_id = ""
         self._interruptions = 0
         self._told: int | None = None
-        self._bell = threading.Event()
+        self._bell = threads.event()
         self._stopping = False
         self._watch: Subscription | None = None
         self._watched: Entry | None = None
         self._session_listener: Subscription | None = None
-        self._thread = threading.Thread(target=self._run, name="pvc-election", daemon=True)
+        self._thread: Thread | None = None
 
     @property
     def epoch(self) -> int | None:
@@ -83,13 +90,13 @@ class Election:
         """Stand for election. Does not fail when the store is away: it tries until it is there."""
         self._session_listener = self._store.add_session_listener(self._on_session)
         self._bell.set()
-        self._thread.start()
+        self._thread = self._threads.start("pvc-election", self._run)
 
     def stop(self) -> None:
         """Resign, so that the next one need not wait for the session's end. `on_change(None)` comes first."""
         self._stopping = True
         self._bell.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
+        if self._thread is not None:
             self._thread.join(_STOP_DEADLINE_S)
 
     def _on_session(self, state: SessionState) -> None:

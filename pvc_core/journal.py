@@ -20,7 +20,8 @@ from pvc_core.codec import encode
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.events import Event, EventKind, Happening, NodeChange, VmChange, event_of
 from pvc_core.plugin_calls import log_failure
-from pvc_core.ports import Clock, ClusterStore, Create
+from pvc_core.ports import Clock, ClusterStore, Create, Thread, Threads
+from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +54,13 @@ def nobody() -> str:
 class Journal:
     """Writes one author's events, or those of whoever `author` says is acting now. Thread-safe."""
 
-    def __init__(self, clock: Clock, author: Callable[[], str] = nobody) -> None:
+    def __init__(self, clock: Clock, author: Callable[[], str] = nobody, writer: str = "") -> None:
+        """`writer` tells this writer from all others in the ids; by default it is drawn by lot."""
         self._clock = clock
         self._author = author
         self._listeners: tuple[Listener, ...] = ()
-        self._lock = threading.Lock()
-        self._writer = secrets.token_hex(4)
+        self._lock = threading.Lock()  # nothing is waited for inside
+        self._writer = writer or secrets.token_hex(4)
         self._last_ms = 0
         self._count = 0
 
@@ -96,14 +98,15 @@ class Notes:
     ones are dropped, and what cannot be written is in the log.
     """
 
-    def __init__(self, store: ClusterStore, journal: Journal, clock: Clock) -> None:
+    def __init__(self, store: ClusterStore, journal: Journal, clock: Clock, threads: Threads = SYSTEM_THREADS) -> None:
         self._store = store
+        self._threads = threads
         self._journal = journal
         self._clock = clock
-        self._changed = threading.Condition()
+        self._changed = threads.condition()
         self._waiting: deque[tuple[Written, ...]] = deque()
         self._failed_at_s: dict[str, float] = {}
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._closed = False
 
     def plugin_failed(self, failure: PluginError) -> None:
@@ -125,15 +128,14 @@ class Notes:
                 return
             self._waiting.append(written)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="notes", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+                self._thread = self._threads.start("notes", self._run)
+            self._changed.notify_all()
 
     def close(self, patience_s: float = 1.0) -> None:
         """Write what is waiting, if the store lets it within the time, and no more."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join(patience_s)

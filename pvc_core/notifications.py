@@ -8,7 +8,6 @@ thread goes through the plugins. When that falls behind, the oldest is dropped a
 from __future__ import annotations
 
 import copy
-import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -20,7 +19,9 @@ from pvc_core.hook_calls import HookImplementation, call_hook, ignored
 from pvc_core.journal import Written
 from pvc_core.model import Settings
 from pvc_core.plugin_calls import log_failure
+from pvc_core.ports import Thread, Threads
 from pvc_core.registry import Registry
+from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -41,16 +42,18 @@ class Notifier:
         on_plugin_failure: Callable[[PluginError], None] = log_failure,
         queue_length: int = QUEUE_LENGTH,
         on_dropped: Callable[[int], None] | None = None,
+        threads: Threads = SYSTEM_THREADS,
     ) -> None:
+        self._threads = threads
         self._registry = registry
         self._settings = settings
         self._on_plugin_failure = on_plugin_failure
         self._on_dropped = on_dropped or _log_dropped
         self._hooks = {hook: registry.implementations(hook) for hook in HOOKS}
-        self._changed = threading.Condition()
+        self._changed = threads.condition()
         self._waiting: deque[Written] = deque(maxlen=queue_length)
         self._dropped = 0
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._closed = False
 
     def __call__(self, written: Written) -> None:
@@ -64,15 +67,14 @@ class Notifier:
                 self._dropped += 1
             self._waiting.append(written)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="notifications", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+                self._thread = self._threads.start("notifications", self._run)
+            self._changed.notify_all()
 
     def close(self, patience_s: float = 1.0) -> None:
         """Tell what is waiting, if the plugins let it within the time, and nothing more."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join(patience_s)

@@ -20,7 +20,7 @@ import structlog
 from pvc_core.errors import PluginError, PluginLeftOut
 from pvc_core.model import PluginTrouble
 from pvc_core.plugin_circuits import CLOSED, DEFAULT_RULES, CircuitRules
-from pvc_core.plugin_threads import PluginThreads, ask_here
+from pvc_core.plugin_threads import AskedThreads, PluginThreads, ask_here
 from pvc_core.ports import Clock
 from pvc_core.system_clock import SystemClock
 
@@ -79,9 +79,14 @@ class PluginCalls:
     """
 
     def __init__(
-        self, own: Collection[str] = (), clock: Clock | None = None, limits: CallLimits = DEFAULT_LIMITS
+        self,
+        own: Collection[str] = (),
+        clock: Clock | None = None,
+        limits: CallLimits = DEFAULT_LIMITS,
+        threads_of: Callable[[str], AskedThreads] = PluginThreads,
     ) -> None:
         self.limits = limits
+        self._threads_of = threads_of
         self._own = frozenset(own)
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
@@ -132,7 +137,8 @@ class PluginCalls:
         track = self._tracks.get(plugin)
         if track is None:
             with self._lock:
-                track = self._tracks.setdefault(plugin, _Track(plugin, self._clock, self.limits))
+                fresh = _Track(plugin, self._clock, self.limits, self._threads_of(plugin))
+                track = self._tracks.setdefault(plugin, fresh)
         return track
 
 
@@ -151,8 +157,8 @@ class DirectCalls(PluginCalls):
 class _Track:
     """One plugin's record: its threads, its circuit, and what it last did wrong."""
 
-    def __init__(self, plugin: str, clock: Clock, limits: CallLimits) -> None:
-        self.threads = PluginThreads(plugin)
+    def __init__(self, plugin: str, clock: Clock, limits: CallLimits, threads: AskedThreads) -> None:
+        self.threads = threads
         self._plugin = plugin
         self._clock = clock
         self._limits = limits

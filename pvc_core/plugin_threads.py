@@ -17,7 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from pvc_core.errors import PluginError
 
@@ -28,6 +28,17 @@ IDLE_S = 60.0
 """A thread that nobody needed for this long ends."""
 IDLE_THREADS = 4
 """How many wait at most for the next question."""
+
+
+class AskedThreads(Protocol):
+    """Where one plugin answers: `PluginThreads`, or what stands for it on a simulator's clock."""
+
+    @property
+    def hanging(self) -> int:
+        """Calls that were given up and have not come back."""
+
+    def ask(self, deadline_s: float, question: Callable[[*Ts], T], *args: *Ts) -> T:
+        """The answer. Raises `PluginError`: as `ask_here`, and when the deadline has passed."""
 
 
 class _Question:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 # ---------------------------------------------------------------------------------------------- the store
@@ -276,3 +277,66 @@ class Clock(Protocol):
 
     def utc_ms(self) -> int:
         """Now, in milliseconds since 1970, to sort what people read. Nothing is decided by it."""
+
+
+# -------------------------------------------------------------------------------------------------- threads
+
+
+class Lock(Protocol):
+    """One thread at a time is inside. Not reentrant."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Event(Protocol):
+    """A flag that threads wait for."""
+
+    def is_set(self) -> bool: ...
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout_s: float | None = None, /) -> bool:
+        """Whether it is set; waits at most so long until it is."""
+
+
+class Condition(Lock, Protocol):
+    """A lock that may be let go of until something has changed."""
+
+    def wait(self, timeout_s: float | None = None, /) -> bool:
+        """Whether it was notified; waits at most so long for that."""
+
+    def wait_for(self, predicate: Callable[[], object], timeout_s: float | None = None, /) -> object:
+        """The predicate's last answer; waits at most so long until it is true."""
+
+    def notify_all(self) -> None: ...
+
+
+class Thread(Protocol):
+    """A thread that has been started. The end of the process does not wait for it."""
+
+    def is_alive(self) -> bool: ...
+
+    def join(self, timeout_s: float | None = None, /) -> None:
+        """Wait until it has ended, at most so long. At once on the thread itself."""
+
+
+class Threads(Protocol):
+    """Threads and what they wait for: those of the operating system, or a simulator's, on its clock."""
+
+    def start(self, name: str, body: Callable[[], None]) -> Thread:
+        """Run it on a thread of its own. Raises `RuntimeError` when there can be no more."""
+
+    def lock(self) -> Lock: ...
+
+    def event(self) -> Event: ...
+
+    def condition(self) -> Condition: ...
+
+    def slots(self, count: int) -> Lock:
+        """So many threads at a time are inside."""

@@ -26,6 +26,7 @@ from pvc_core.plugin_calls import DEFAULT_LIMITS, CallLimits, PluginCalls
 from pvc_core.plugin_configuration import PluginConfigurations
 from pvc_core.plugin_loading import ENTRY_TYPES, DriverEntry, FoundPlugin, PluginInfo, PluginLoader, installed_plugins
 from pvc_core.plugin_names import Granted, active_info, grant, load_each, misplaced_sections
+from pvc_core.plugin_threads import AskedThreads, PluginThreads
 from pvc_core.plugin_types import (
     FilterEntry,
     HypervisorEntry,
@@ -103,15 +104,16 @@ class Registry:
         *,
         clock: Clock | None = None,
         limits: CallLimits = DEFAULT_LIMITS,
+        threads_of: Callable[[str], AskedThreads] = PluginThreads,
     ) -> None:
         """Load what was found, each on its own. `Registry.load` and `Registry.of` are the ways in.
 
-        sections: what the configuration says to plugins, by their names. clock and limits: of the calls to third
-        parties' plugins.
+        sections: what the configuration says to plugins, by their names. clock, limits and threads_of: of the calls to
+        third parties' plugins.
         """
         found, refused_names, reported = tuple(found), frozenset(blocked), list(problems)
         own = {plugin.name for plugin in found if plugin.is_our_own and plugin.is_wanted(refused_names)}
-        self.calls = PluginCalls(own, clock, limits)
+        self.calls = PluginCalls(own, clock, limits, threads_of)
         loader = PluginLoader(self.calls, sections)
         loaded, refused = load_each(loader, found, refused_names)
         granted, refusals = grant(loaded)

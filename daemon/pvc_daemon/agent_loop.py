@@ -8,9 +8,9 @@ the leader recovers the VMs of this node, which was off.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -20,7 +20,7 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, HypervisorError, PvcError, StoreUnavailable
 from pvc_core.journal import Journal
 from pvc_core.model import VmRecord
-from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, DomainEventKind, Hypervisor
+from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, DomainEventKind, Hypervisor, Thread, Threads
 from pvc_daemon.agent_actions import AgentActions
 from pvc_daemon.own_records import OwnRecords
 
@@ -44,35 +44,38 @@ class AgentLoop:
         may_act: Callable[[], bool],
         on_progress: Callable[[str, int], None],
         journal: Journal,
+        threads: Threads,
     ) -> None:
         self._node = node
         self._store = store
         self._hypervisor = hypervisor
         self._clock = clock
         self._may_act = may_act
-        self.records = OwnRecords(store, node, self.wake)
+        self._threads = threads
+        self.records = OwnRecords(store, node, self.wake, threads)
         self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal)
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._busy: dict[str, Action] = {}
         self._memory: dict[str, VmMemory] = {}
         self._paused_until_s: dict[str, float] = {}
         self._unknown: dict[str, str] = {}
-        self._starts = threading.BoundedSemaphore(PARALLEL_STARTS)
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
+        self._starts = threads.slots(PARALLEL_STARTS)
+        self._wake = threads.event()
+        self._stopping = threads.event()
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Watch the own records and begin to act. Raises `StoreUnavailable`."""
         self.records.start()
         self._hypervisor.add_listener(self._on_domain_event)
-        self._thread.start()
+        self._thread = self._threads.start("agent", self._run)
 
     def close(self, patience_s: float = 5.0) -> None:
         """Begin nothing new and give actions under way a moment to end; guests run on."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(timeout=patience_s)
+        if self._thread is not None:
+            self._thread.join(patience_s)
         deadline = self._clock.monotonic_s() + patience_s
         while self.busy_vms() and self._clock.monotonic_s() < deadline:
             self._wake.wait(0.05)
@@ -179,7 +182,7 @@ class AgentLoop:
         name = f"{type(action).__name__}-{stored.value.name}"
         log.debug("action", do=type(action).__name__, vm=stored.value.name, reason=action.reason)
         try:
-            threading.Thread(target=self._carry_out, args=(action, stored), name=name, daemon=True).start()
+            self._threads.start(name, partial(self._carry_out, action, stored))
         except RuntimeError:
             self._no_longer_busy(action)
             raise

@@ -7,7 +7,6 @@ answer; the answer wakes the leader. What is not confirmed is asked again, for e
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -18,7 +17,7 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import PvcError
 from pvc_core.fence_memory import AskAgents, FenceAction, FenceMemory
 from pvc_core.fencing import FenceVerdict
-from pvc_core.ports import Clock, ClusterStore
+from pvc_core.ports import Clock, ClusterStore, Threads
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +30,13 @@ Write = Callable[[FenceAction, ClusterView], bool]
 class FenceRunner:
     """Of one leader, while its epoch lasts."""
 
-    def __init__(self, store: ClusterStore, clock: Clock, write: Write, ask: Ask) -> None:
+    def __init__(self, store: ClusterStore, clock: Clock, write: Write, ask: Ask, threads: Threads) -> None:
         self._store = store
         self._clock = clock
         self._write = write
         self._ask = ask
-        self._lock = threading.Lock()
+        self._threads = threads
+        self._lock = threads.lock()
         self._memory = FenceMemory()
 
     def run(self, view: ClusterView, is_stopping: Callable[[], bool]) -> float | None:
@@ -58,7 +58,7 @@ class FenceRunner:
     def _begin(self, action: AskAgents, view: ClusterView) -> None:
         self._learn(lambda memory: fence_memory.asked(memory, action))
         name = f"fence-{action.node}"
-        threading.Thread(target=self._carry_out, args=(action, view), name=name, daemon=True).start()
+        self._threads.start(name, partial(self._carry_out, action, view))
 
     def _carry_out(self, action: AskAgents, view: ClusterView) -> None:
         try:

@@ -6,7 +6,6 @@ Every write carries the epoch of the election: a leader that was deposed without
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -24,7 +23,7 @@ from pvc_core.fencing import FenceRequest, FenceVerdict, fence_node
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
 from pvc_core.placement import Placer
-from pvc_core.ports import Clock, ClusterStore
+from pvc_core.ports import Clock, ClusterStore, Threads
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_daemon.fence_runner import FenceRunner
@@ -45,27 +44,28 @@ class LeaderLoop:
         store: ClusterStore,
         registry: Registry,
         clock: Clock,
+        threads: Threads,
         on_written: Listener | None = None,
     ) -> None:
         """`on_written`: told of every event that this leader has written."""
         self._node = node
         self._epoch = epoch
         self._clock = clock
+        self._threads = threads
         self._registry = registry
         self._store = store
         self._journal = Journal(clock, lambda: f"leader:{node}")
         if on_written is not None:
             self._journal.listen(on_written)
-        self._notes = Notes(store, self._journal, clock)
+        self._notes = Notes(store, self._journal, clock, threads)
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
-        self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"leader-{epoch}", daemon=True)
+        self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads)
+        self._stopping = threads.event()
 
     def start(self) -> None:
         """Begin to lead."""
-        self._thread.start()
+        self._threads.start(f"leader-{self._epoch}", self._run)
 
     def close(self) -> None:
         """Lead no more; what is half done stands in the store for the next leader."""
@@ -77,7 +77,7 @@ class LeaderLoop:
         reason = f"elected, epoch {self._epoch}"
         self._notes.note(Happening(EventKind.LEADER_ELECTED, reason, node=self._node))
         while not self._stopping.is_set():
-            view = ClusterView(self._store, self._clock, self._journal)
+            view = ClusterView(self._store, self._clock, self._journal, self._threads)
             try:
                 view.start()
                 self._lead(view)

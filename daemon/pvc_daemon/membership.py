@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from pvc_core.errors import BrokenRecord, Conflict, Refused, StoreUnavailable
 from pvc_core.events import EventKind, Happening, of_node
 from pvc_core.journal import Journal
 from pvc_core.model import Member, NodeRecord
-from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, SessionState, Set
+from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, SessionState, Set, Threads
 
 log = structlog.get_logger(__name__)
 ATTEMPTS = 20
@@ -38,14 +37,22 @@ def host_identity() -> str:
 class Membership:
     """Keeps the node registered in the current session, and registers again in each new one."""
 
-    def __init__(self, store: ClusterStore, clock: Clock, node: NodeRecord, member: Member, journal: Journal) -> None:
+    def __init__(
+        self,
+        store: ClusterStore,
+        clock: Clock,
+        node: NodeRecord,
+        member: Member,
+        journal: Journal,
+        threads: Threads,
+    ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._node = node
         self._member = member
         self._session = ""
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
 
     def is_registered(self) -> bool:
         """Whether this daemon may act: connected, and registered in this very session."""

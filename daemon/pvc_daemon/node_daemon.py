@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import structlog
 
 from pvc_core import layout
@@ -14,8 +12,9 @@ from pvc_core.errors import PvcError, StoreUnavailable
 from pvc_core.journal import Journal, Notes
 from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
-from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState
+from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads
 from pvc_core.registry import Registry
+from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.leader_loop import LeaderLoop
 from pvc_daemon.membership import Membership, host_identity
@@ -36,7 +35,10 @@ class NodeDaemon:
         registry: Registry,
         clock: Clock,
         version: str,
+        threads: Threads = SYSTEM_THREADS,
+        host: str = "",
     ) -> None:
+        """`host` names the running host, by default this one (`host_identity`)."""
         name = configuration.node_name
         self._name = name
         self._coordinator = configuration.node.coordinator
@@ -44,15 +46,18 @@ class NodeDaemon:
         self._hypervisor = hypervisor
         self._registry = registry
         self._clock = clock
+        self._threads = threads
         self._progress: dict[str, int] = {}
         journal = Journal(clock, lambda: f"agent:{name}")
-        self._notes = Notes(store, journal, clock)
-        self._notifier = Notifier(registry, lambda: self._agent.records.settings, self._notes.plugin_failed)
+        self._notes = Notes(store, journal, clock, threads)
+        self._notifier = Notifier(
+            registry, lambda: self._agent.records.settings, self._notes.plugin_failed, threads=threads
+        )
         journal.listen(self._notifier)
-        member = _member(name, version, registry)
-        self._membership = Membership(store, clock, _node_record(configuration), member, journal)
+        member = _member(name, version, registry, host or host_identity())
+        self._membership = Membership(store, clock, _node_record(configuration), member, journal, threads)
         may_act = self._membership.is_registered
-        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress, journal)
+        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress, journal, threads)
         self._reporter = Reporter(
             name,
             store,
@@ -63,13 +68,13 @@ class NodeDaemon:
             unknown_domains=self._agent.unknown_domains,
             progress=lambda: dict(self._progress),
             plugin_troubles=registry.calls.troubles,
+            threads=threads,
         )
         self._election: Election | None = None
         self._leader: LeaderLoop | None = None
-        self._leader_lock = threading.Lock()
-        self._connected = threading.Event()
-        self._stopping = threading.Event()
-        self._registering = threading.Thread(target=self._keep_registered, name="membership", daemon=True)
+        self._leader_lock = threads.lock()
+        self._connected = threads.event()
+        self._stopping = threads.event()
 
     def start(self) -> None:
         """Join the cluster. Raises `StoreUnavailable`, and `Refused` when another host has this node's name."""
@@ -78,12 +83,12 @@ class NodeDaemon:
         self._hypervisor.start()
         self._membership.register()
         self._store.add_session_listener(self._session_changed)
-        self._registering.start()
+        self._threads.start("membership", self._keep_registered)
         self._agent.start()
         self._reporter.start()
         self._hypervisor.add_listener(self._hypervisor_event)
         if self._coordinator:
-            self._election = Election(self._store, self._name, self._elected)
+            self._election = Election(self._store, self._name, self._elected, self._threads)
             self._election.start()
         log.info("node_started", node=self._name, session=self._store.session_id)
 
@@ -157,7 +162,9 @@ class NodeDaemon:
                 self._leader.close()
                 self._leader = None
             if epoch is not None and not self._stopping.is_set():
-                self._leader = LeaderLoop(self._name, epoch, self._store, self._registry, self._clock, self._notifier)
+                self._leader = LeaderLoop(
+                    self._name, epoch, self._store, self._registry, self._clock, self._threads, self._notifier
+                )
                 self._leader.start()
 
 
@@ -168,12 +175,12 @@ def _node_record(configuration: Configuration) -> NodeRecord:
     )
 
 
-def _member(node: str, version: str, registry: Registry) -> Member:
+def _member(node: str, version: str, registry: Registry, host: str) -> Member:
     return Member(
         node=node,
         session="",
         version=version,
-        host=host_identity(),
+        host=host,
         plugins=dict(registry.plugin_versions),
         plugins_refused=registry.plugins_refused,
         drivers=dict(registry.driver_names),

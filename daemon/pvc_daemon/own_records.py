@@ -6,7 +6,6 @@ Nothing else is watched, so that a node's cost does not grow with the cluster.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -18,7 +17,7 @@ from pvc_core import layout
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord
 from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord, is_being_recovered
-from pvc_core.ports import ClusterStore, Entry, Subscription
+from pvc_core.ports import ClusterStore, Entry, Subscription, Threads
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T", bound=msgspec.Struct)
@@ -28,11 +27,11 @@ DEFAULT_SETTINGS = Settings()
 class OwnRecords:
     """The record and the ledger of `node`, the records of its VMs, and the cluster's settings. Thread-safe."""
 
-    def __init__(self, store: ClusterStore, node: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, store: ClusterStore, node: str, on_change: Callable[[], None], threads: Threads) -> None:
         self._store = store
         self._node = node
         self._on_change = on_change
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._ledger: Stored[Ledger] | None = None
         self._is_being_recovered = False
         self._settings = DEFAULT_SETTINGS

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -13,7 +12,7 @@ from pvc_core import layout
 from pvc_core.codec import encode
 from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
 from pvc_core.model import DomainReport, NodeReport, PluginTrouble, Settings
-from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set
+from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set, Thread, Threads
 
 log = structlog.get_logger(__name__)
 SOON_S = 0.5
@@ -36,7 +35,9 @@ class Reporter:
         unknown_domains: Callable[[], Mapping[str, str]],
         progress: Callable[[], Mapping[str, int]],
         plugin_troubles: Callable[[], Mapping[str, PluginTrouble]],
+        threads: Threads,
     ) -> None:
+        self._threads = threads
         self._key = layout.report(node)
         self._node = node
         self._store = store
@@ -49,19 +50,20 @@ class Reporter:
         self._plugin_troubles = plugin_troubles
         self._version: int | None = None
         self._last = NodeReport(node=node, memory_total_mib=0, memory_available_mib=0, cores=1, load_1m=0.0)
-        self._wanted = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._wanted = threads.event()
+        self._stopping = threads.event()
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Begin with a report at once."""
-        self._thread.start()
+        self._thread = self._threads.start("reporter", self._run)
 
     def close(self) -> None:
         """Write no more reports."""
         self._stopping.set()
         self._wanted.set()
-        self._thread.join(timeout=5)
+        if self._thread is not None:
+            self._thread.join(5)
 
     def report_soon(self) -> None:
         """Something worth seeing has changed."""

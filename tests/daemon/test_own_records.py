@@ -13,6 +13,7 @@ from pvc_core.codec import encode
 from pvc_core.errors import StoreUnavailable
 from pvc_core.model import Ledger, Reservation
 from pvc_core.ports import ClusterStore, Create, Entry, Subscription
+from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_core.testing.builders import a_vm
 from pvc_daemon.own_records import OwnRecords
 from pvc_plugins.stores.embedded import SqliteStore
@@ -43,7 +44,7 @@ def test_a_vm_whose_watch_failed_is_watched_at_the_next_look(tmp_path: Path) -> 
     store = HiccupingStore(f"sqlite://{tmp_path}/store.db")
     store.start()
     uuids = filled(store)
-    records = OwnRecords(store, "hv1", lambda: None)
+    records = OwnRecords(store, "hv1", lambda: None, SYSTEM_THREADS)
     records.start()
     with pytest.raises(StoreUnavailable):
         records.watch_new()

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from pvc_lab.guest_processes import guests_in
 from pvc_lab.host import Host, HostError
 from pvc_lab.host_process import HostProcess
 from pvc_lab.network import Network
@@ -93,6 +94,10 @@ class HypervisorHost(Host):
         """An address for the outside that does not need the cable: for watching what happens."""
         return f"qemu+unix:///system?socket={self.run_dir}/libvirt/libvirt-sock"
 
+    def guest_processes(self) -> frozenset[str]:
+        """UUIDs of the guests that have a process here, whatever libvirtd says."""
+        return guests_in(self._network.namespace(self.name))
+
     @property
     def libvirtd_log_path(self) -> Path:
         return self.folder / "libvirtd.log"
@@ -106,6 +111,11 @@ class HypervisorHost(Host):
         super().power_off()
         self._libvirtd = None
 
+    @property
+    def libvirtd_runs(self) -> bool:
+        """Whether the libvirtd that this program has started is there."""
+        return self._libvirtd is not None and self._libvirtd.poll() is None
+
     def start_libvirtd(self, *, deadline_s: float = 60.0) -> None:
         """Start libvirtd and return when it answers and has found the guests that run."""
         self.launch_libvirtd()
@@ -113,7 +123,7 @@ class HypervisorHost(Host):
 
     def launch_libvirtd(self) -> None:
         """Start libvirtd and return at once, so that several can start together."""
-        if self._libvirtd is not None and self._libvirtd.poll() is None:
+        if self.libvirtd_runs:
             raise HostError(f"libvirtd of {self.name} runs already")
         self._write_configuration()
         copy_capabilities(self._capabilities_dir, self._own_capabilities_dir)

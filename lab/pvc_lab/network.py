@@ -156,7 +156,7 @@ def links_of(prefix: str) -> list[str]:
 def tear_down(prefix: str) -> None:
     """Remove every namespace and link of a lab, with all processes in them. Can be repeated."""
     names = namespaces_of(prefix)
-    while processes := [process for name in names for process in _processes_in(name)]:
+    while processes := [process for name in names for process in processes_in(name)]:
         for process in processes:
             process.end(signal.SIGKILL)
     # Links first: the kernel removes those of a namespace that is gone too, but some time later.
@@ -167,9 +167,12 @@ def tear_down(prefix: str) -> None:
         netns.remove(name)
 
 
-def _processes_in(namespace: str) -> list[ProcessIdentity]:
-    """The processes that live in a network namespace, those that have ended excluded."""
-    inode = (_NAMESPACES / namespace).stat().st_ino
+def processes_in(namespace: str) -> list[ProcessIdentity]:
+    """The processes that live in a network namespace, those that have ended excluded; none when there is none."""
+    try:
+        inode = (_NAMESPACES / namespace).stat().st_ino
+    except FileNotFoundError:
+        return []
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -4,41 +4,54 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pvc_lab.api_health import is_serving
+from pvc_lab.cluster_configuration import SERVICES, ClusterConfiguration
+from pvc_lab.cluster_node import STOP_DEADLINE_S, ClusterNode
+from pvc_lab.console_history import overlaps
 from pvc_lab.guest import Guest, empty_guest
 from pvc_lab.guest_image import ticks
 from pvc_lab.host_process import HostProcess
-from pvc_lab.hypervisor_host import LIBVIRT_PORT
 from pvc_lab.lab import Lab
 from pvc_lab.processes import end_process, last_lines
 from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, make_admin_token, program
 from pvc_lab.two_node_watch import TwoNodeWatch
 from pvc_lab.waiting import wait_for
 
-API_PORT = 7370
 NODE_MEMORY_MIB = 2048
 """What each node says it has; in truth all share this machine."""
-STOP_DEADLINE_S = 20.0
 
 
 class RealCluster:
-    """Lab and PVC together, in `root`. Where it is up already (`make lab-up`), `attach` instead of `up`."""
+    """Lab and PVC together, in `root`. Where it is up already (`make lab-up`), `attach` instead of `up`.
+
+    `store_members`: 3 is a ZooKeeper ensemble on machines of its own. `store_options`: of the store's URL.
+    """
 
     kind = "real parts: ZooKeeper, libvirt, QEMU guests, the API under gunicorn with TLS"
 
     def __init__(
-        self, root: Path, nodes: int = len(NODES), *, workers: int = 2, memory_mib: int = NODE_MEMORY_MIB
+        self,
+        root: Path,
+        nodes: int = len(NODES),
+        *,
+        workers: int = 2,
+        memory_mib: int = NODE_MEMORY_MIB,
+        store_members: int = 1,
+        store_options: Mapping[str, object] | None = None,
     ) -> None:
-        self.lab = Lab(root, nodes)
-        self._workers = workers
-        self._memory_mib = memory_mib
-        self._processes: dict[str, HostProcess] = {}
+        self.lab = Lab(root, nodes, store_members=store_members)
+        self.configuration = ClusterConfiguration(
+            self.lab, workers=workers, memory_mib=memory_mib, store_options=store_options or {}
+        )
+        self.nodes = {name: ClusterNode(self.lab, name, self.configuration) for name in self.lab.nodes}
+        self._api: HostProcess | None = None
         self._watch: TwoNodeWatch | None = None
         self._token = ""
 
@@ -57,14 +70,17 @@ class RealCluster:
         """Start the lab and PVC on it; return when every node has reported and the API answers."""
         self.lab.up()
         try:
-            self._make_certificate()
-            for node in self.lab.nodes:
-                self.start_daemon(node)
+            self.configuration.make_certificate()
+            for node in self.nodes.values():
+                node.start_daemon()
             self.start_api()
-            self._token = make_admin_token(self.configuration_path("services"))
+            self._token = make_admin_token(self.configuration.path(SERVICES))
             self._access_path.write_text(json.dumps(dict(self.environment)))
             wait_for(self._is_ready, "every node to report", deadline_s=STARTUP_DEADLINE_S)
-            self._watch = TwoNodeWatch({name: host.outside_libvirt_uri for name, host in self.lab.nodes.items()})
+            self._watch = TwoNodeWatch(
+                {name: host.outside_libvirt_uri for name, host in self.lab.nodes.items()},
+                {name: host.guest_processes for name, host in self.lab.nodes.items()},
+            )
             self._watch.start()
         except BaseException:
             self.down()
@@ -78,51 +94,43 @@ class RealCluster:
         """Stop PVC and take the lab down with all guests. Can be repeated, also after a crash."""
         if self._watch is not None:
             self._watch.close()
-        for name in sorted(self._processes):
-            self.stop(name)
+        self.stop_api()
+        with ThreadPoolExecutor(len(self.nodes)) as together:
+            list(together.map(_let_go, self.nodes.values()))
         self.lab.down()
         self._access_path.unlink(missing_ok=True)
 
-    def start_daemon(self, node: str) -> None:
-        """Start a node's daemon on its host."""
-        self._configuration_file(node, self._node_configuration(node))
-        environment = {"PVC_CONFIG": str(self.configuration_path(node))}
-        self._processes[node] = self.lab.spawn_on(node, [program("pvc-node")], environment, name="pvc-node")
-
     def start_api(self) -> None:
         """Start the API on the machine of the services."""
-        self._configuration_file("services", self._api_configuration())
-        environment = {"PVC_CONFIG": str(self.configuration_path("services"))}
-        self._processes["api"] = self.lab.spawn_service([program("pvc-api")], environment, name="pvc-api")
+        self.configuration.write_api()
+        environment = self.configuration.environment(SERVICES)
+        self._api = self.lab.spawn_service([program("pvc-api")], environment, name="pvc-api")
 
-    def stop(self, name: str, *, kill: bool = False) -> None:
-        """End a node's daemon or the "api": by SIGTERM, or SIGKILL."""
-        import signal
-
-        process = self._processes.pop(name)
-        end_process(process, signal.SIGKILL if kill else signal.SIGTERM, deadline_s=STOP_DEADLINE_S)
-
-    def process(self, name: str) -> HostProcess:
-        """A node's daemon, or the "api"."""
-        return self._processes[name]
+    def stop_api(self) -> None:
+        """End the API by SIGTERM; nothing to do if it does not run."""
+        if self._api is not None:
+            end_process(self._api, signal.SIGTERM, deadline_s=STOP_DEADLINE_S)
+            self._api = None
 
     def _is_ready(self) -> bool:
-        for name, process in self._processes.items():
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} ended: {last_lines(self.log_path(name))}")
-        return is_serving(self.url, self._token, len(self.lab.nodes), str(self._certificate_path))
+        if self._api is None or self._api.poll() is not None:
+            raise RuntimeError(f"the API ended: {last_lines(self.lab.log_path('services-pvc-api'))}")
+        for node in self.nodes.values():
+            if not node.daemon_runs:
+                raise RuntimeError(f"the daemon of {node.name} ended: {last_lines(node.log_path)}")
+        return is_serving(self.url, self._token, len(self.nodes), str(self.configuration.certificate_path))
 
     # ------------------------------------------------------------------------------------ where
 
     @property
     def url(self) -> str:
         """Of the API."""
-        return f"https://{self.lab.services.address}:{API_PORT}"
+        return self.configuration.api_url
 
     @property
     def store_url(self) -> str:
         """Of the cluster's store."""
-        return f"zookeeper://{self.lab.zookeeper.hosts}/pvc"
+        return self.configuration.store_url
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -130,65 +138,14 @@ class RealCluster:
         return {
             "PVC_API_URL": self.url,
             "PVC_API_TOKEN": self._token,
-            "PVC_API_CA": str(self._certificate_path),
-            "PVC_CONFIG": str(self.configuration_path("services")),
+            "PVC_API_CA": str(self.configuration.certificate_path),
+            "PVC_CONFIG": str(self.configuration.path(SERVICES)),
             "XDG_CONFIG_HOME": str(self.lab.root),
         }
-
-    def configuration_path(self, host: str) -> Path:
-        """Of a node, or of "services"."""
-        return self.lab.root / "configuration" / f"{host}.toml"
-
-    def log_path(self, name: str) -> Path:
-        """Of a node's daemon or of the "api"."""
-        return self.lab.log_path("services-pvc-api" if name == "api" else f"{name}-pvc-node")
-
-    @property
-    def _certificate_path(self) -> Path:
-        return self.lab.root / "configuration" / "api-certificate.pem"
-
-    @property
-    def _key_path(self) -> Path:
-        return self.lab.root / "configuration" / "api-key.pem"
 
     @property
     def _access_path(self) -> Path:
         return self.lab.root / "access.json"
-
-    def _make_certificate(self) -> None:
-        self._certificate_path.parent.mkdir(parents=True, exist_ok=True)
-        address = self.lab.services.address
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-                *("-days", "30", "-subj", "/CN=pvc-lab", "-addext", f"subjectAltName=IP:{address}"),
-                *("-keyout", str(self._key_path), "-out", str(self._certificate_path)),
-            ],
-            check=True,
-            capture_output=True,
-        )
-
-    def _configuration_file(self, host: str, text: str) -> None:
-        path = self.configuration_path(host)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def _node_configuration(self, node: str) -> str:
-        hypervisor = (
-            f"qemu:///system?memory_mib={self._memory_mib}&cores=4"
-            f"&migration_uri=qemu+tcp://{{address}}:{LIBVIRT_PORT}/system"
-        )
-        return (
-            f'[cluster]\nstore = "{self.store_url}"\n'
-            f'[node]\nname = "{node}"\naddress = "{self.lab.nodes[node].address}"\nhypervisor = "{hypervisor}"\n'
-        )
-
-    def _api_configuration(self) -> str:
-        return (
-            f'[cluster]\nstore = "{self.store_url}"\n'
-            f'[api]\nlisten = "{self.lab.services.address}:{API_PORT}"\nworkers = {self._workers}\n'
-            f'tls_certificate = "{self._certificate_path}"\ntls_key = "{self._key_path}"\n'
-        )
 
     # ------------------------------------------------------------------------------------- guests
 
@@ -219,8 +176,9 @@ class RealCluster:
         return self.watch.active_on(node)
 
     def two_nodes(self) -> Sequence[str]:
-        """See `TourCluster`."""
-        return self.watch.found
+        """See `TourCluster`. What the hypervisors showed while it happened, and what the consoles show afterwards."""
+        consoles = sorted((self.lab.root / "consoles").glob("*.log"))
+        return (*self.watch.found, *(f"{path.stem}: {fault}" for path in consoles for fault in overlaps(ticks(path))))
 
     @property
     def watch(self) -> TwoNodeWatch:
@@ -228,3 +186,10 @@ class RealCluster:
         if self._watch is None:
             raise RuntimeError("the cluster is not up, or was brought up by another program")
         return self._watch
+
+
+def _let_go(node: ClusterNode) -> None:
+    """End a node's daemon cleanly if it is ours and there."""
+    if node.daemon_runs:
+        node.continue_daemon()
+        node.stop_daemon()

@@ -2,13 +2,14 @@
 """Watches all hypervisors, past PVC, for a guest that runs on two nodes at once: the one thing that must not be.
 
 Hosts cannot be looked at in the same instant, and a guest that migrates is seen here, then there. So a suspicion
-counts only when the first host, looked at again afterwards, still runs it.
+counts only when the first host, looked at again afterwards, still runs it. Where libvirtd does not answer, guests may
+well run on: there the QEMU processes count.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import libvirt
 
@@ -16,10 +17,17 @@ SAMPLE_INTERVAL_S = 0.05
 
 
 class TwoNodeWatch:
-    """Samples on a thread of its own from `start` to `close`. `libvirt_uris`: by node, ways that need no network."""
+    """Samples on a thread of its own from `start` to `close`.
 
-    def __init__(self, libvirt_uris: Mapping[str, str]) -> None:
+    `libvirt_uris`: by node, ways that need no network. `guest_processes`: by node, what tells the UUIDs of the guests
+    that have a process there.
+    """
+
+    def __init__(
+        self, libvirt_uris: Mapping[str, str], guest_processes: Mapping[str, Callable[[], frozenset[str]]]
+    ) -> None:
         self._uris = dict(libvirt_uris)
+        self._guest_processes = dict(guest_processes)
         self._connections: dict[str, libvirt.virConnect] = {}
         self._found: dict[str, None] = {}
         self._samples = 0
@@ -29,6 +37,8 @@ class TwoNodeWatch:
 
     def start(self) -> None:
         """Begin to look."""
+        # Hosts come and go under this watch; the binding would print every failure that it also raises.
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
         self._thread.start()
 
     def close(self) -> None:
@@ -50,7 +60,7 @@ class TwoNodeWatch:
         return tuple(self._found)
 
     def running_on(self, node: str) -> frozenset[str]:
-        """UUIDs of the guests that execute on the node now; none while its libvirtd does not answer."""
+        """UUIDs of the guests that execute on the node now; while its libvirtd does not answer, that may."""
         return self._list(node, libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
 
     def active_on(self, node: str) -> frozenset[str]:
@@ -67,7 +77,7 @@ class TwoNodeWatch:
         except libvirt.libvirtError:
             with self._lock:
                 self._connections.pop(node, None)
-            return frozenset()
+            return self._guest_processes[node]()
 
     def _run(self) -> None:
         while not self._stopping.wait(SAMPLE_INTERVAL_S):

@@ -141,8 +141,8 @@ def test_a_daemon_killed_mid_migration_and_restarted_leaves_one_guest_where_the_
     operator.wait_state("web1", state="migrating")
     uuid = operator.vm("web1").uuid
     wait_for(lambda: uuid in cluster.active_uuids("hv2"), "the migration to reach hv2")
-    cluster.stop("hv1", kill=True)
-    cluster.start_daemon("hv1")
+    cluster.nodes["hv1"].kill_daemon()
+    cluster.nodes["hv1"].start_daemon()
 
     operator.wait_state("web1")
     record = operator.vm("web1")
@@ -159,8 +159,8 @@ def test_a_daemon_killed_mid_start_and_restarted_starts_the_guest_once(
     operator.define_xml(cluster.definition("web1"), target="hv1")
     uuid = operator.vm("web1").uuid
     wait_for(lambda: uuid in cluster.active_uuids("hv1"), "the start to begin")
-    cluster.stop("hv1", kill=True)
-    cluster.start_daemon("hv1")
+    cluster.nodes["hv1"].kill_daemon()
+    cluster.nodes["hv1"].start_daemon()
     operator.wait_state("web1")
     assert cluster.active_on("web1") == ("hv1",)
     mark = ticking(cluster, "web1")

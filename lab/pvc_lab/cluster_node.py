@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cluster_node: one node of a lab's cluster, a hypervisor and the daemon on it; every fault is one call.
+
+Faults come from several sides at once, as in a machine room: a test pulls the power while the BMC switches it off and
+the watchdog bites. So what changes the host's power is done one after the other.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+from pvc_lab.cluster_configuration import ClusterConfiguration
+from pvc_lab.host_process import HostProcess
+from pvc_lab.hypervisor_host import HypervisorHost
+from pvc_lab.lab import Lab
+from pvc_lab.processes import end_process
+from pvc_lab.tour_cluster import program
+
+STOP_DEADLINE_S = 20.0
+_LOG_NAME = "pvc-node"
+
+
+class NodeError(RuntimeError):
+    """A node is not in the state that the request needs."""
+
+
+class ClusterNode:
+    """A host that runs `pvc-node`. What the lab starts on it starts again with every boot."""
+
+    def __init__(self, lab: Lab, name: str, configuration: ClusterConfiguration) -> None:
+        self.name = name
+        self._lab = lab
+        self._configuration = configuration
+        self._daemon: HostProcess | None = None
+        self._power = threading.RLock()
+
+    @property
+    def host(self) -> HypervisorHost:
+        """The machine."""
+        return self._lab.nodes[self.name]
+
+    @property
+    def log_path(self) -> Path:
+        """Of the daemon."""
+        return self._lab.log_path(f"{self.name}-{_LOG_NAME}")
+
+    # ------------------------------------------------------------------------------------------- power, cable
+
+    def boot(self) -> None:
+        """Switch the host on, with libvirtd and the daemon; nothing to do if it is on."""
+        with self._power:
+            if not self.host.is_on:
+                self.host.power_on()
+                self.start_daemon()
+
+    def power_off(self) -> None:
+        """Pull the power: everything on the host is gone at once, unannounced; nothing to do if it is off."""
+        with self._power:
+            self.host.power_off()
+            self._daemon = None
+
+    def cut_cable(self) -> None:
+        """Let nothing in or out of the host until healed, not even across a boot; all goes on running, alone."""
+        self.host.cut_cable()
+
+    def heal_cable(self) -> None:
+        """Plug the cable in again."""
+        self.host.heal_cable()
+
+    # --------------------------------------------------------------------------------------------- programs
+
+    def start_daemon(self) -> None:
+        """Start the node daemon."""
+        with self._power:
+            if self.daemon_runs:
+                raise NodeError(f"the daemon of {self.name} runs already")
+            self._configuration.write_node(self.name)
+            environment = self._configuration.environment(self.name)
+            self._daemon = self._lab.spawn_on(self.name, [program("pvc-node")], environment, name=_LOG_NAME)
+
+    @property
+    def daemon_runs(self) -> bool:
+        """Whether its process is there, be it paused."""
+        return self._daemon is not None and self._daemon.poll() is None
+
+    def stop_daemon(self) -> None:
+        """End the daemon cleanly, by SIGTERM: it says that it leaves."""
+        self._end_daemon(signal.SIGTERM)
+
+    def kill_daemon(self) -> None:
+        """End the daemon by SIGKILL: it says nothing; guests run on."""
+        self._end_daemon(signal.SIGKILL)
+
+    def pause_daemon(self) -> None:
+        """Freeze the daemon (SIGSTOP): alive, and deaf and dumb, until `continue_daemon`."""
+        self._running_daemon().send_signal(signal.SIGSTOP)
+
+    def continue_daemon(self) -> None:
+        """Let a paused daemon go on (SIGCONT), as if no time had passed; nothing happens if it died meanwhile."""
+        if self._daemon is not None:
+            self._daemon.send_signal(signal.SIGCONT)
+
+    def kill_libvirtd(self) -> None:
+        """End libvirtd by SIGKILL; guests run on."""
+        self.host.kill_libvirtd()
+
+    def start_libvirtd(self) -> None:
+        """Start libvirtd and wait until it knows its guests."""
+        self.host.start_libvirtd()
+
+    # ------------------------------------------------------------------------------------------------- repair
+
+    def make_whole(self) -> None:
+        """Undo every fault: afterwards the cable is in, the host is on, and libvirtd and the daemon run."""
+        with self._power:
+            self.heal_cable()
+            self.boot()
+            self.continue_daemon()
+            if not self.host.libvirtd_runs:
+                self.start_libvirtd()
+            if not self.daemon_runs:
+                self.start_daemon()
+
+    def _running_daemon(self) -> HostProcess:
+        if self._daemon is None or self._daemon.poll() is not None:
+            raise NodeError(f"the daemon of {self.name} does not run, or was started by another program")
+        return self._daemon
+
+    def _end_daemon(self, signal_number: int) -> None:
+        end_process(self._running_daemon(), signal_number, deadline_s=STOP_DEADLINE_S)
+        self._daemon = None

@@ -184,6 +184,16 @@ class HypervisorError(PvcError):
 
 
 @dataclass(eq=False)
+class WatchdogError(PvcError):
+    """This host's watchdog cannot be used: the node does not fence itself, or cannot leave off doing so."""
+
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the watchdog: {self.problem}"
+
+
+@dataclass(eq=False)
 class PluginError(PvcError):
     """A plugin raised, hung or returned nonsense."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ports: what PVC needs from the world outside, as Protocols: a store, a hypervisor, a clock.
+"""ports: what PVC needs from the world outside, as Protocols: a store, a hypervisor, a watchdog, a clock.
 
 Everything that decides is pure; everything that acts is handed one of these by a constructor. Drivers are
 plugins; each port has a conformance suite in `pvc_core.testing` that every driver passes.
@@ -262,6 +262,29 @@ class Hypervisor(Protocol):
 
     def peer_domain_state(self, target: str, uuid: str) -> DomainState | None:
         """What the domain does on node `target`: None when it is not active there. Raises when unreachable."""
+
+
+# --------------------------------------------------------------------------------------------- the watchdog
+
+
+class Watchdog(Protocol):
+    """A timer outside this process that ends the whole host, guests and all, unless it is fed in time.
+
+    It goes on when this process hangs, is stopped, or dies in whatever way: only `disarm` ends it. Used by one thread.
+    """
+
+    def arm(self, timeout_s: float) -> float:
+        """Start the timer, or begin its time anew; one that an earlier life of this process has left is taken over.
+
+        Returns after how many seconds without food it ends the host: no fewer than asked for. Raises `WatchdogError`,
+        also for one that would not outlive this process or could not be disarmed.
+        """
+
+    def feed(self) -> None:
+        """Begin the time anew. Raises `WatchdogError`, also when it is not armed."""
+
+    def disarm(self) -> None:
+        """Stop the timer. Idempotent. Raises `WatchdogError` when it may go on."""
 
 
 # ------------------------------------------------------------------------------------------------ the clock

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from certificates import make_certificate, serving_with
 from pvc_core.errors import StoreUnavailable
 from pvc_core.ports import Create, Entry
 from pvc_lab.zookeeper import ZooKeeperServer
@@ -19,22 +19,11 @@ from stores.tcp_proxy import TcpProxy
 pytestmark = pytest.mark.zookeeper
 
 
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    arguments = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", *arguments, *names, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
-
-
 @pytest.fixture
 def secured(zookeeper: ZooKeeperServer, tmp_path: Path) -> Iterator[TcpProxy]:
     """The server behind TLS that asks for the client's certificate."""
     client_certificate, _ = make_certificate(tmp_path, "client")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*make_certificate(tmp_path, "server"))
+    context = serving_with(*make_certificate(tmp_path, "server"))
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(client_certificate)
     with TcpProxy((zookeeper.host, zookeeper.port), context) as proxy:

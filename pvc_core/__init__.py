@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
     from pvc_core.events import Event, NodeChange, VmChange
-    from pvc_core.fencing import FenceAgent, FenceAgentEntry, FenceRequest, FenceStatus, FenceVerdict
+    from pvc_core.fencing import DeviceCheck, FenceAgent, FenceAgentEntry, FenceRequest, FenceStatus, FenceVerdict
     from pvc_core.hookspecs import hookimpl
     from pvc_core.model import NodeMode, Settings, VmMetadata, VmRecord
     from pvc_core.networks import NetworkDriver, NetworkEntry, NetworkSite, NetworkSpec, NetworkState
@@ -87,6 +87,7 @@ __all__ = [
     "SnapshotsVolumes",
     "FencesClients",
     "FenceAgent",
+    "DeviceCheck",
     "NetworkDriver",
     # what it is given and gives back
     "PlacementRequest",
@@ -142,6 +143,7 @@ _HOMES = {
     "Event": "events",
     "NodeChange": "events",
     "VmChange": "events",
+    "DeviceCheck": "fencing",
     "FenceAgent": "fencing",
     "FenceAgentEntry": "fencing",
     "FenceRequest": "fencing",

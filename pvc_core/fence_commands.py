@@ -11,10 +11,10 @@ from pvc_core import layout
 from pvc_core.changes import Change
 from pvc_core.codec import encode
 from pvc_core.command_base import CommandBase, Outcome
-from pvc_core.errors import NotFound
+from pvc_core.errors import InvalidInput, NotFound
 from pvc_core.events import EventKind, Happening
 from pvc_core.fence_devices import NodeFenceDevices, NumberedDevice, checked_device, read_devices
-from pvc_core.fencing import FenceDevice, FenceRequest, FenceStatus, fence_status
+from pvc_core.fencing import FenceDevice, FenceRequest, FenceStatus, device_problems, fence_status
 from pvc_core.ports import Create, Op, Set
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -40,8 +40,9 @@ class FenceCommands(CommandBase):
         return stored.value.devices if stored else ()
 
     def add_fence_device(self, node: str, agent: str, parameters: Mapping[str, str], level: int = 1) -> Outcome:
-        """One more device that can switch the node off. Raises `InvalidInput` or `NotFound`."""
-        device = checked_device(FenceDevice(agent, dict(parameters), level), self._registry.fence_agents)
+        """One more device that can switch the node off. Raises `InvalidInput`, `NotFound` or `PluginError`."""
+        self._view.snapshot().node(node)
+        device = self._checked_device(node, FenceDevice(agent, dict(parameters), level))
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             snapshot.node(node)
@@ -55,6 +56,16 @@ class FenceCommands(CommandBase):
             return Change((op,), reason, happenings=(Happening(EventKind.FENCE_DEVICE_ADDED, reason, node=node),))
 
         return self._outcome(self._view.commit(decide))
+
+    def _checked_device(self, node: str, device: FenceDevice) -> FenceDevice:
+        """The device, if it can be meant, by the rules for all and by its agent's."""
+        checked_device(device, self._registry.fence_agents)
+        entry = self._registry.fence_agents[device.agent]
+        options = self._registry.options(entry.plugin, self._view.settings)
+        asked = FenceRequest(node, device=device.parameters)
+        for name, problem in device_problems(entry, asked, self._registry.calls, options).items():
+            raise InvalidInput(f"parameters.{name}", problem)
+        return device
 
     def remove_fence_device(self, node: str, number: int) -> Outcome:
         """Forget a device. Raises `NotFound` with the numbers that there are."""

@@ -25,6 +25,7 @@ LEVELS = range(1, 10)
 MAX_VALUE_CHARACTERS = 4096
 
 _PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_SECRET_BY_NAME = re.compile(r"pass|pw|secret|token|community|credential|(?<!pub)key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ def checked_device(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -
     return device
 
 
+def is_secret(name: str, entry: FenceAgentEntry) -> bool:
+    """Whether nobody may read a parameter again: the agent says so, or its name does, as a mistyped one may."""
+    return name in entry.secrets or _SECRET_BY_NAME.search(name) is not None
+
+
 def shown_parameters(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -> dict[str, str]:
     """The parameters with the secrets masked; all of them while nobody here knows which those are."""
     entry = agents.get(device.agent)
     return {
-        name: value if entry is not None and name not in entry.secrets else MASK
+        name: value if entry is not None and not is_secret(name, entry) else MASK
         for name, value in sorted(device.parameters.items())
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from pvc_core.errors import PluginError
 from pvc_core.plugin_calls import PluginCalls
@@ -66,6 +66,18 @@ class FenceAgent(Protocol):
 
     def status(self, request: FenceRequest) -> FenceStatus:
         """What the device says now, without changing anything: for a dry check of address and credentials."""
+
+
+@runtime_checkable
+class DeviceCheck(Protocol):
+    """What a fence agent may offer besides: to look at a device's parameters before they are kept."""
+
+    def problems(self, request: FenceRequest) -> Mapping[str, str]:
+        """What is wrong, by the parameter's name: each a sentence that goes on after the name and holds no value.
+
+        Called on whatever host serves the API, which need not be one that fences: what cannot be known there is no
+        problem. Nothing is asked of the device.
+        """
 
 
 @dataclass(frozen=True)
@@ -161,6 +173,21 @@ def fence_status(
         return calls.insist(entry.plugin or entry.name, status, asked, deadline_s=entry.deadline_s)
     except PluginError as failure:
         return FenceStatus("unknown", f"fence agent {entry.name}: {failure.problem}")
+
+
+def device_problems(
+    entry: FenceAgentEntry, request: FenceRequest, calls: PluginCalls, options: PluginOptions
+) -> Mapping[str, str]:
+    """What the agent finds wrong with a device's parameters, if it looks at them. Raises `PluginError`."""
+    agent = entry.agent
+    if not isinstance(agent, DeviceCheck):
+        return {}
+
+    def problems(request: FenceRequest) -> Mapping[str, str]:
+        return {str(name): str(problem) for name, problem in agent.problems(request).items()}
+
+    asked = replace(request, options=options)
+    return calls.insist(entry.plugin or entry.name, problems, asked, deadline_s=entry.deadline_s)
 
 
 def checked_verdict(answer: object) -> FenceVerdict:

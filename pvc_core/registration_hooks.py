@@ -225,7 +225,8 @@ def pvc_fence_agents(options: PluginOptions) -> Sequence[FenceAgentEntry]:  # ty
     """Register fence agents: how a lost node is switched off, chosen by name per fence device of a node.
 
     Called: once, when the plugin is loaded; `power_off` when the node is to be off, also after earlier attempts failed.
-    It has the entry's `deadline_s`, and so has `status`.
+    It has the entry's `deadline_s`, and so has `status`. An agent that also has `problems` (`DeviceCheck`) is asked
+    what is wrong with a device's parameters before they are kept.
 
     Together: a node's devices are asked level by level, until all of one level have confirmed that it is off.
 

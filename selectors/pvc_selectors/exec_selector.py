@@ -138,7 +138,7 @@ class Executable:
         self._last_error = ""
 
     def score(self, request: PlacementRequest, candidates: Sequence[NodeCapacity]) -> Mapping[str, float]:
-        from pvc_selectors.exec_process import CommandFailed, answer_of
+        from pvc_core.child_process import CommandFailed, answer_of
 
         self._enter()
         asked = _WRITER.encode(question_of(self._name, request, candidates)) + b"\n"
@@ -174,7 +174,7 @@ class Executable:
 
 def _scores(answer: bytes, candidates: Sequence[NodeCapacity]) -> Mapping[str, float]:
     """Scores by node. Raises `CommandFailed`; the core looks at the numbers."""
-    from pvc_selectors.exec_process import CommandFailed
+    from pvc_core.child_process import CommandFailed
 
     if not answer.strip():
         raise CommandFailed("answered nothing")

@@ -13,7 +13,7 @@ from pvc_core import hookimpl
 from pvc_core.errors import InvalidInput, NotFound, PvcError
 from pvc_core.event_log import EventLog
 from pvc_core.fence_devices import MASK, shown_parameters
-from pvc_core.fencing import FenceAgentEntry, FenceDevice
+from pvc_core.fencing import FenceAgentEntry, FenceDevice, FenceRequest
 from pvc_core.registry import Registry
 from pvc_core.testing.fake_fence_device import FakeFenceDevice
 
@@ -107,3 +107,26 @@ def test_a_dry_check_asks_every_device_and_switches_nothing(fenced: StoredCluste
     assert pdu.device.asked == [("status", "hv1")] * 2
     with pytest.raises(PvcError):
         fenced.commands.test_fence_devices("hv9")
+
+
+def test_what_an_agent_finds_wrong_with_a_parameter_is_refused(tmp_path: Path) -> None:
+    class Checking(FakeFenceDevice):
+        def problems(self, request: FenceRequest) -> dict[str, str]:
+            return {} if "outlet" in request.device else {"outlet": "must say which of the eight"}
+
+    pdu = Pdu()
+    pdu.device = Checking(name="pdu", password=SECRET)
+    cluster = StoredCluster(tmp_path, Registry.of(pdu=pdu))
+    try:
+        cluster.add_nodes("hv1")
+        with refused_without_a_trace(cluster, InvalidInput, "parameters.outlet.*which of the eight"):
+            cluster.commands.add_fence_device("hv1", "pdu", {"password": SECRET})
+        assert cluster.commands.add_fence_device("hv1", "pdu", {"outlet": "1"}).changed
+    finally:
+        cluster.close()
+
+
+@pytest.mark.parametrize("name", ["passwd", "Pass-Word", "snmp-community", "api_key", "auth_token", "pw"])
+def test_a_parameter_whose_name_tells_of_a_secret_is_masked_whatever_its_agent_says(pdu: Pdu, name: str) -> None:
+    device = FenceDevice("pdu", {name: SECRET})
+    assert shown_parameters(device, {"pdu": pdu.device.entry()}) == {name: MASK}

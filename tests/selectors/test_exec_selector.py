@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from pvc_core import child_process
 from pvc_core.errors import PluginError, PluginLeftOut
 from pvc_core.placement import Decision, Placer
 from pvc_core.plugin_types import SelectorEntry
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, uuid_of
 from pvc_core.testing.selector_suite import SelectorSuite
-from pvc_selectors import exec_process
 
 Write = Callable[..., Path]
 
@@ -202,7 +202,7 @@ def test_what_it_leaves_in_the_background_is_ended_when_it_has_answered(write: W
 
 def test_a_complaint_without_end_is_cut(write: Write) -> None:
     path = write("head -c 1000000 /dev/zero | tr '\\0' x >&2", "exit 1")
-    assert len(failure(path, deadline_s=10)) < exec_process.MAX_COMPLAINT_BYTES + 100
+    assert len(failure(path, deadline_s=10)) < child_process.MAX_COMPLAINT_BYTES + 100
 
 
 def test_no_descriptor_and_no_zombie_is_left(write: Write) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""exec_process: an executable answers within its deadline and to the end, or everything it started is ended.
+"""child_process: an executable answers within its deadline and to the end, or everything it started is ended.
 
 Whatever a child does (never reads its input, writes without end, closes its output and lives on, leaves children
 behind, ignores signals) this process waits no longer than the deadline, keeps a bounded part of what it wrote, and is
 left with no process and no descriptor of it. The child leads a process group of its own; what stays in that group is
 killed in every case. The group is killed before its leader is reaped: until then nobody else can get its number.
+
+In the core because plugins that run executables (selectors, fence agents) cannot import one another.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -32,11 +35,37 @@ class CommandFailed(Exception):
     """Why there is no answer; continues the sentence "rank ..."."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A command that came to its end in time. status: its exit status, or minus the signal that ended it."""
+
+    status: int
+    answer: bytes = field(repr=False)
+    complaint: str = field(repr=False)
+    """What it wrote to standard error, on one line."""
+
+    @property
+    def how(self) -> str:
+        """`status 3` or `signal SIGSEGV`."""
+        return _status(self.status)
+
+
 def answer_of(command: Sequence[str], question: bytes, deadline_s: float, environment: Mapping[str, str]) -> bytes:
     """What the command writes to standard output when it is given the question on standard input.
 
+    As `run`, and raises `CommandFailed` also when the command ends with another status than 0.
+    """
+    ended = run(command, question, deadline_s, environment)
+    if ended.status != 0:
+        raise CommandFailed(f"ended with {ended.how}{_as_end(ended.complaint)}")
+    return ended.answer
+
+
+def run(command: Sequence[str], question: bytes, deadline_s: float, environment: Mapping[str, str]) -> Ended:
+    """Run a command to its end with the question on standard input.
+
     deadline_s: for all of it, from the start to its end. No shell, no other variables than `environment`, no
-    descriptors but the three. Raises `CommandFailed` unless the command ends with the status 0 in time.
+    descriptors but the three. Raises `CommandFailed` when it cannot be run safely, says too much or does not end.
     """
     end_s = time.monotonic() + deadline_s
     refuse_unsafe(command[0])
@@ -58,14 +87,12 @@ def answer_of(command: Sequence[str], question: bytes, deadline_s: float, enviro
     finally:
         exchange.close()
         _end(child)
-    complaint = exchange.complaint
+    complaint = _as_end(exchange.complaint)
     if exchange.is_too_long:
         raise CommandFailed(f"answered with more than {MAX_ANSWER_BYTES} bytes{complaint}")
     if not in_time:
         raise CommandFailed(f"has not ended within {deadline_s:g} s{complaint}")
-    if child.returncode != 0:
-        raise CommandFailed(f"ended with {_status(child.returncode)}{complaint}")
-    return bytes(exchange.answer)
+    return Ended(child.returncode, bytes(exchange.answer), exchange.complaint)
 
 
 def refuse_unsafe(path: str) -> None:
@@ -105,9 +132,8 @@ class _Exchange:
 
     @property
     def complaint(self) -> str:
-        """What it wrote to standard error, as the end of a sentence; "" when nothing."""
-        text = " ".join(self._complaint.decode(errors="replace").split())
-        return f": {text}" if text else ""
+        """What it wrote to standard error, on one line."""
+        return " ".join(self._complaint.decode(errors="replace").split())
 
     def until(self, end_s: float) -> bool:
         """Talk until the child has closed what it writes to; False when it has not by then, or says too much."""
@@ -188,6 +214,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):  # subprocess itself reaps it later
         child.wait(KILLED_WITHIN_S)
+
+
+def _as_end(complaint: str) -> str:
+    return f": {complaint}" if complaint else ""
 
 
 def _status(code: int) -> str:

@@ -10,9 +10,21 @@ the future is returned as the time to decide again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pvc_core.codec import Stored
+from pvc_core.agent_actions import (
+    Action,
+    AskShutdown,
+    CancelMigration,
+    LookAtPeer,
+    Migrate,
+    Record,
+    Start,
+    Terminate,
+)
+from pvc_core.agent_memory import NO_MEMORY, VmMemory, backoff_s, current_memory, recent_failures, start_limit
+from pvc_core.agent_snapshot import AgentDecision, AgentSnapshot, Seen
+from pvc_core.agent_starts import in_turn
 from pvc_core.model import Settings, VmRecord, VmState
 from pvc_core.ports import Domain, DomainState
 from pvc_core.vm_states import VmEvent
@@ -21,128 +33,10 @@ ASK_AGAIN_S = 10.0
 """A guest that has not powered off is asked again: many ignore the first request while they boot."""
 LOOK_AGAIN_S = 1.0
 """How soon to look again at what gives no event: a migration that an earlier daemon began, a peer."""
-
-
-# ------------------------------------------------------------------------------------------------- actions
-
-
-@dataclass(frozen=True)
-class Start:
-    """Create the domain, after checking once more in the store that it is still ours to start."""
-
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class AskShutdown:
-    """Ask the guest to power off."""
-
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Terminate:
-    """Destroy the domain. `stray`: the record belongs elsewhere; check that in the store once more."""
-
-    uuid: str
-    reason: str
-    stray: bool = False
-
-
-@dataclass(frozen=True)
-class Migrate:
-    """Move the domain live to `target`."""
-
-    uuid: str
-    target: str
-    max_downtime_ms: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class CancelMigration:
-    """Break off the migration under way."""
-
-    uuid: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LookAtPeer:
-    """Ask the target's hypervisor what the domain does there."""
-
-    uuid: str
-    target: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """Write an event of the VM to its record."""
-
-    uuid: str
-    event: VmEvent
-    reason: str
-
-
-Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record
-
-
-# ------------------------------------------------------------------------------------------------ snapshot
-
-
-@dataclass(frozen=True)
-class VmMemory:
-    """What the agent remembers of a VM. It is lost with the daemon, and nothing depends on it but patience.
-
-    transition: of the record these notes belong to; notes of an older one do not count, except the failures.
-    asked_at_s: first request to power off; asked_last_s: the latest. peer: what the target's hypervisor said, and
-    when (None state: not active there). live_failed: why a live migration failed in this transition, "" if not;
-    cancelled: it ended because it was cancelled. failures_s: times of failed starts and vanished domains.
-    start_error: libvirt's reason of the last one. last_event: how the domain ended.
-    """
-
-    transition: int = -1
-    asked_at_s: float | None = None
-    asked_last_s: float | None = None
-    peer: tuple[DomainState | None, float] | None = None
-    peer_error: str = ""
-    live_failed: str = ""
-    unrecorded_failure: str = ""
-    failures_s: tuple[float, ...] = ()
-    start_error: str = ""
-    last_event: str = ""
-
-
-NO_MEMORY = VmMemory()
-
-
-@dataclass(frozen=True)
-class AgentSnapshot:
-    """One node's view of its own VMs.
-
-    vms: the records in its ledger, incoming ones included. strays: records of VMs that are active here but stand in
-    another node's ledger. domains: the active domains, listed after the records were read. busy: the action under
-    way, by UUID.
-    """
-
-    node: str
-    vms: Mapping[str, Stored[VmRecord]]
-    domains: Mapping[str, Domain]
-    settings: Settings
-    strays: Mapping[str, Stored[VmRecord]] = field(default_factory=dict)
-    busy: Mapping[str, Action] = field(default_factory=dict)
-    memory: Mapping[str, VmMemory] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AgentDecision:
-    """The actions, and the monotonic time at which to decide again even if nothing happens (None: never)."""
-
-    actions: tuple[Action, ...]
-    wake_at_s: float | None
+HEAR_WITHIN_S = 1.0
+"""So much later than the domain is gone the hypervisor may still tell how it ended."""
+ARRIVE_WITHIN_S = 3.0
+"""A guest that is paused by a migration of which no record speaks may still be on the point of running."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +48,7 @@ class _Case:
     memory: VmMemory
     settings: Settings
     now_s: float
+    seen: Seen | None = None
 
     @property
     def uuid(self) -> str:
@@ -163,7 +58,27 @@ class _Case:
     def is_active(self) -> bool:
         return self.domain is not None and self.domain.state in (DomainState.RUNNING, DomainState.PAUSED)
 
+    @property
+    def stops_at_power_off(self) -> bool:
+        return self.record.metadata.on_poweroff == "stop"
 
+    @property
+    def has_powered_itself_off(self) -> bool:
+        """Its guest powered off by its own will, and that is to be the end."""
+        return self.stops_at_power_off and self.memory.powered_itself_off
+
+    @property
+    def seen_since_s(self) -> float:
+        """Since when the domain has looked as it does."""
+        return self.seen.since_s if self.seen else 0.0
+
+    @property
+    def failures_s(self) -> tuple[float, ...]:
+        """Those within the window."""
+        return recent_failures(self.memory.failures_s, self.settings, self.now_s)
+
+
+POWERED_OFF = "its guest powered off"
 Step = tuple[Action | None, float | None]
 _NOTHING: Step = (None, None)
 
@@ -174,32 +89,31 @@ def decide(snapshot: AgentSnapshot, now_s: float) -> AgentDecision:
     for uuid, stored in snapshot.vms.items():
         record = stored.value
         memory = current_memory(snapshot.memory.get(uuid, NO_MEMORY), record)
-        case = _Case(record, snapshot.domains.get(uuid), memory, snapshot.settings, now_s)
+        seen = snapshot.seen.get(uuid)
+        case = _Case(record, snapshot.domains.get(uuid), memory, snapshot.settings, now_s, seen)
         if uuid in snapshot.busy:
             steps.append(_while_busy(case, snapshot.busy[uuid]))
         elif record.node == snapshot.node:
-            steps.append(_BY_STATE[record.state](case))
+            steps.append(_unless_paused(_BY_STATE[record.state](case), uuid, snapshot, now_s))
         elif record.target != snapshot.node:
-            steps.append(_stray(case))
+            steps.append(_unless_paused(_stray(case), uuid, snapshot, now_s))
     for uuid, stored in snapshot.strays.items():
         if uuid not in snapshot.busy and uuid not in snapshot.vms:
             case = _Case(stored.value, snapshot.domains.get(uuid), NO_MEMORY, snapshot.settings, now_s)
             if snapshot.node not in (stored.value.node, stored.value.target):
-                steps.append(_stray(case))
-    wakes = [at for _, at in steps if at is not None]
-    return AgentDecision(tuple(action for action, _ in steps if action), min(wakes, default=None))
+                steps.append(_unless_paused(_stray(case), uuid, snapshot, now_s))
+    starts, look_s = in_turn([action for action, _ in steps if isinstance(action, Start)], snapshot, now_s)
+    actions = [action for action, _ in steps if action and (not isinstance(action, Start) or action in starts)]
+    wakes = [at for at in (look_s, *(at for _, at in steps)) if at is not None]
+    return AgentDecision(tuple(actions), min(wakes, default=None))
 
 
-def current_memory(memory: VmMemory, record: VmRecord) -> VmMemory:
-    """The notes that still count for this record: those of an older transition are dropped, the failures stay."""
-    if memory.transition == record.transition:
-        return memory
-    return VmMemory(
-        transition=record.transition,
-        failures_s=memory.failures_s,
-        start_error=memory.start_error,
-        last_event=memory.last_event,
-    )
+def _unless_paused(step: Step, uuid: str, snapshot: AgentSnapshot, now_s: float) -> Step:
+    """The step, or nothing for a moment when the VM's last action has just failed; a cancellation does not wait."""
+    until_s = snapshot.paused_until_s.get(uuid, now_s)
+    if step[0] is None or isinstance(step[0], CancelMigration) or now_s >= until_s:
+        return step
+    return None, until_s
 
 
 def _while_busy(case: _Case, action: Action) -> Step:
@@ -219,26 +133,47 @@ def _stray(case: _Case) -> Step:
 
 def _when_running(case: _Case) -> Step:
     if case.is_active:
-        return _NOTHING
+        return _stuck_in_a_migration(case) or _NOTHING
     if case.domain is not None:
-        return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away and start again"), None
+        return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
+    if case.has_powered_itself_off:
+        return Record(case.uuid, VmEvent.POWERED_OFF, POWERED_OFF), None
+    if case.stops_at_power_off and not case.memory.ended_by and case.now_s < case.seen_since_s + HEAR_WITHIN_S:
+        return None, case.seen_since_s + HEAR_WITHIN_S
     detail = f" ({case.memory.last_event})" if case.memory.last_event else ""
-    if len(recent_failures(case)) + 1 >= case.settings.start_failures:
-        window_s = case.settings.start_failure_window_s
-        count = len(recent_failures(case)) + 1
-        reason = f"the guest ended{detail}; {count} failures in {window_s} s, giving up"
+    count = len(case.failures_s) + 1
+    if count >= start_limit(case.record, case.settings):
+        reason = f"the guest ended{detail}; {count} failures in {case.settings.start_failure_window_s} s, giving up"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
     return Record(case.uuid, VmEvent.GONE, f"the guest ended{detail} while it should run"), None
 
 
+def _stuck_in_a_migration(case: _Case) -> Step | None:
+    """A guest that a migration has paused, though its record speaks of none: the other end died, nobody resumes it.
+
+    None: it is not. As long as a job is under way the hypervisor still works on it.
+    """
+    if case.domain is None or not case.domain.paused_by_migration:
+        return None
+    if case.domain.job_active:
+        return None, case.now_s + LOOK_AGAIN_S
+    if case.now_s < case.seen_since_s + ARRIVE_WITHIN_S:
+        return None, case.seen_since_s + ARRIVE_WITHIN_S
+    reason = "a migration that is over has left it paused: clear it away and start again"
+    return Terminate(case.uuid, reason), None
+
+
 def _when_starting(case: _Case) -> Step:
     if case.is_active:
-        return Record(case.uuid, VmEvent.STARTED, f"the guest runs; {case.record.reason}"), None
+        started = Record(case.uuid, VmEvent.STARTED, f"the guest runs; {case.record.reason}"), None
+        return _stuck_in_a_migration(case) or started
     if case.domain is not None:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away before the start"), None
-    failures = recent_failures(case)
+    if case.memory.created_s is not None:
+        return _ended_at_once(case, case.memory.created_s)
+    failures = case.failures_s
     error = case.memory.start_error or case.memory.last_event
-    if len(failures) >= case.settings.start_failures:
+    if len(failures) >= start_limit(case.record, case.settings):
         window_s = case.settings.start_failure_window_s
         reason = f"{len(failures)} failures in {window_s} s, giving up: {error}"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
@@ -250,20 +185,15 @@ def _when_starting(case: _Case) -> Step:
     return Start(case.uuid, case.record.reason), None
 
 
-def recent_failures(case: _Case) -> tuple[float, ...]:
-    """The failures that lie within the window."""
-    since_s = case.now_s - case.settings.start_failure_window_s
-    return tuple(at for at in case.memory.failures_s if at > since_s)
-
-
-def recent_count(failures_s: tuple[float, ...], settings: Settings, now_s: float) -> int:
-    """How many of these failures lie within the window that ends now."""
-    return sum(1 for at in failures_s if at > now_s - settings.start_failure_window_s)
-
-
-def backoff_s(failures: int, settings: Settings) -> float:
-    """Pause after the nth failure in a row: doubled each time."""
-    return float(settings.start_backoff_s * 2 ** (failures - 1)) if failures else 0.0
+def _ended_at_once(case: _Case, created_s: float) -> Step:
+    """The guest was created, and was gone before anybody saw it."""
+    if case.has_powered_itself_off:
+        return Record(case.uuid, VmEvent.POWERED_OFF, POWERED_OFF), None
+    heard_s = max(created_s, case.seen_since_s) + HEAR_WITHIN_S
+    if case.stops_at_power_off and not case.memory.ended_by and case.now_s < heard_s:
+        return None, heard_s
+    detail = f" ({case.memory.last_event})" if case.memory.last_event else ""
+    return Record(case.uuid, VmEvent.START_FAILED, f"the guest ended right after its start{detail}"), None
 
 
 def _when_ending(case: _Case) -> Step:
@@ -360,6 +290,8 @@ def _when_migrated_away(case: _Case) -> Step:
     memory, target = case.memory, case.record.target
     if memory.peer is not None and memory.peer[0] is DomainState.RUNNING:
         return Record(case.uuid, VmEvent.ARRIVED, f"arrived on {target}; {case.record.reason}"), None
+    if case.has_powered_itself_off:
+        return Record(case.uuid, VmEvent.POWERED_OFF, POWERED_OFF), None
     if case.record.cancelling:
         return Record(case.uuid, VmEvent.GONE, "the guest ended during a migration that was cancelled"), None
     was_asked = memory.asked_at_s is not None or case.record.metadata.migration_method == "shutdown"

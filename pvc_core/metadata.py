@@ -8,16 +8,21 @@ before anything is written.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import get_args
 
 import msgspec
 
 from pvc_core.errors import InvalidInput
 from pvc_core.limits import check_limit
-from pvc_core.model import VmMetadata
+from pvc_core.model import MigrationMethod, OnPoweroff, VmMetadata
 from pvc_core.selector_expression import check_selector
 
 LIST_FIELDS = ("node_limit", "tags")
 FIELDS = VmMetadata.__struct_fields__
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "migration_method": get_args(MigrationMethod),
+    "on_poweroff": get_args(OnPoweroff),
+}
 
 
 def split_names(value: object, field: str) -> tuple[str, ...]:
@@ -58,7 +63,7 @@ def _check_one(name: str, value: object) -> None:
 
 
 def _allowed_values(name: str) -> tuple[str, ...]:
-    return ("live", "shutdown", "none") if name == "migration_method" else ()
+    return _CHOICES.get(name, ())
 
 
 def check_metadata(

@@ -15,6 +15,7 @@ import msgspec
 from pvc_core.layout import SCHEMA_VERSION
 
 MigrationMethod = Literal["live", "shutdown", "none"]
+OnPoweroff = Literal["restart", "stop"]
 Admission = Literal["off", "warn", "refuse"]
 RuleKind = Literal["together", "apart", "prefer"]
 
@@ -47,7 +48,8 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What an administrator chooses per VM. Defaults are the cluster's.
 
     node_limit: nodes it may run on, or label:NAME=VALUE; empty = any. node_selector: "" = the cluster's default.
-    max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s: None = cluster's.
+    max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s and
+    start_failures: None = cluster's. on_poweroff: what follows when its guest powers off by itself.
     """
 
     node_limit: tuple[str, ...] = ()
@@ -58,6 +60,8 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     recovery_policy: str = "restart"
     priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
     shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
+    on_poweroff: OnPoweroff = "restart"
+    start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
     tags: tuple[str, ...] = ()
     profile: str = ""
 
@@ -290,11 +294,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     migration_attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 2
     """How often a flush tries to migrate one VM before it reports that it stayed."""
     start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
-    """A VM that fails this often within start_failure_window_s becomes failed."""
+    """A VM that fails this often within start_failure_window_s becomes failed, unless the VM says otherwise."""
     start_failure_window_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
     """The window for start_failures."""
     start_backoff_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     """Pause before the second start attempt; doubled for each further one."""
+    start_backoff_max_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
+    """The longest such pause."""
+    parallel_starts: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    """Starts of VMs at one time per node; those of a higher priority run before a lower one begins."""
+    start_stagger_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 0.0
+    """Pause between the beginnings of two starts on a node; 0 makes none."""
     fence_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     """How long a node's session may be gone before the node is fenced, if VMs are to run there."""
     fence_retry_s: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 5.0

@@ -168,6 +168,8 @@ class Domain:
     cpu_time_ns: int = 0
     job_active: bool = False
     """An outgoing migration is under way."""
+    paused_by_migration: bool = False
+    """PAUSED by a migration, not by a person or an error: a copy that has not arrived, or an original during it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +192,13 @@ class MigrationProgress:
 
 
 class DomainEventKind(enum.Enum):
-    """STOPPED: the guest powered off or was shut down. CRASHED: it ended otherwise. OTHER: look again."""
+    """POWERED_OFF: the guest powered off, asked to or not. STOPPED: it was terminated. CRASHED: it ended otherwise.
+
+    OTHER: look again.
+    """
 
     STARTED = "started"
+    POWERED_OFF = "powered-off"
     STOPPED = "stopped"
     CRASHED = "crashed"
     OTHER = "other"

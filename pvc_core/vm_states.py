@@ -36,6 +36,7 @@ class VmEvent(enum.StrEnum):
     START_FAILED = "start-failed"
     GAVE_UP = "gave-up"
     GONE = "gone"
+    POWERED_OFF = "powered-off"
     ENDED = "ended"
     ARRIVED = "arrived"
     MOVED_OFF = "moved-off"
@@ -102,6 +103,8 @@ RULES: dict[tuple[VmState, VmEvent], Rule] = {
     **{(s, _E.GAVE_UP): Rule(_S.FAILED) for s in (_S.STARTING, _S.RUNNING)},
     (_S.RUNNING, _E.GONE): Rule(_S.STARTING),
     (_S.MIGRATING, _E.GONE): Rule(_S.STARTING, node=NodeChange.DROP_TARGET),
+    **{(s, _E.POWERED_OFF): Rule(_S.STOPPED) for s in (_S.STARTING, _S.RUNNING)},
+    (_S.MIGRATING, _E.POWERED_OFF): Rule(_S.STOPPED, node=NodeChange.DROP_TARGET),
     (_S.SHUTTING_DOWN, _E.ENDED): Rule(_S.STOPPED),
     (_S.RESTARTING, _E.ENDED): Rule(_S.STARTING),
     (_S.MIGRATING, _E.ARRIVED): Rule(_S.RUNNING, node=NodeChange.TO_TARGET),

@@ -16,12 +16,13 @@ from pvc_cli.references import LimitEntry, SelectorReference
 from pvc_cli.session import F
 
 MIGRATION_METHODS = ("live", "shutdown", "none")
+ON_POWEROFF = ("restart", "stop")
 
 
-class SecondsOrDefault(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
-    """A number of seconds, or `default` for the cluster's own setting (None)."""
+class NumberOrDefault(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """A number, or `default` for the cluster's own setting (None)."""
 
-    name = "seconds"
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value == "default":
@@ -43,8 +44,9 @@ def metadata_patch(options: dict[str, Any]) -> dict[str, object]:
     for name in ("node_limit", "tags"):
         if name in patch:
             patch[name] = names_in(patch[name])
-    if patch.get("shutdown_timeout_s") == "default":
-        patch["shutdown_timeout_s"] = None
+    for name in ("shutdown_timeout_s", "start_failures"):
+        if patch.get(name) == "default":
+            patch[name] = None
     return patch
 
 
@@ -99,9 +101,21 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--shutdown-timeout-s",
         metavar="SECONDS",
-        type=SecondsOrDefault(),
+        type=NumberOrDefault(),
         help="How long the guest may take to power off before it is terminated, 0 to 86400 s, or `default`.  "
         "[default: the cluster's]",
+    ),
+    click.option(
+        "--on-poweroff",
+        type=click.Choice(ON_POWEROFF),
+        help="What follows when its guest powers off by itself: it is started again, or stays off.  [default: restart]",
+    ),
+    click.option(
+        "--start-failures",
+        metavar="N",
+        type=NumberOrDefault(),
+        help="How often it may fail to start or crash within the cluster's window before it is given up, 1 to 100, or "
+        "`default`.  [default: the cluster's]",
     ),
     click.option(
         "--tag",

@@ -33,6 +33,8 @@ class VmView(TypedDict):
     recovery_policy: str
     priority: int
     shutdown_timeout_s: int | None
+    on_poweroff: str
+    start_failures: int | None
     tags: list[str]
     profile: str
     limit_violated: bool
@@ -64,6 +66,8 @@ METADATA_FIELDS = (
     "recovery_policy",
     "priority",
     "shutdown_timeout_s",
+    "on_poweroff",
+    "start_failures",
     "tags",
     "profile",
 )

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import structlog
 
-from pvc_core import changes, layout
-from pvc_core.agent import (
+from pvc_core import agent_memory, changes, layout
+from pvc_core.agent_actions import (
     Action,
     AskShutdown,
     CancelMigration,
@@ -22,15 +22,13 @@ from pvc_core.agent import (
     Record,
     Start,
     Terminate,
-    VmMemory,
-    recent_count,
 )
+from pvc_core.agent_memory import VmMemory
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
-from pvc_core.vm_states import VmEvent
 from pvc_daemon.own_records import OwnRecords
 
 log = structlog.get_logger(__name__)
@@ -68,10 +66,9 @@ class AgentActions:
             case Start():
                 self._start(stored, learn)
             case AskShutdown():
-                now_s = (
-                    self._clock.monotonic_s()
-                )  # noted first: a guest that cannot even be asked is terminated in time
-                learn(lambda m: replace(m, asked_at_s=m.asked_at_s or now_s, asked_last_s=now_s))
+                now_s = self._clock.monotonic_s()
+                # Noted first: a guest that cannot even be asked is terminated in time.
+                learn(lambda m: agent_memory.asked(m, now_s))
                 self._hypervisor.shutdown(action.uuid)
             case Terminate():
                 self._terminate(action, stored)
@@ -117,12 +114,7 @@ class AgentActions:
                 self._records.absorb(Entry(op.key, op.data, version))
         log.info("vm_changed", vm=change.vm.name if change.vm else "", vm_event=action.event, reason=action.reason)
         now_s = self._clock.monotonic_s()
-        if action.event is VmEvent.START_FAILED:
-            learn(lambda m: replace(m, unrecorded_failure=""))
-        elif action.event is VmEvent.GAVE_UP:
-            learn(lambda m: replace(m, failures_s=(), unrecorded_failure=""))
-        elif action.event is VmEvent.GONE:
-            learn(lambda m: replace(m, failures_s=(*m.failures_s, now_s)))
+        learn(lambda m: agent_memory.recorded(m, action.event, now_s))
 
     def _read_ledgers(self, record: VmRecord) -> dict[str, Stored[Ledger] | None]:
         names = {record.node, record.target, self._node} - {""}
@@ -143,6 +135,7 @@ class AgentActions:
         if fresh is None or not self._still_wanted(stored, fresh) or fresh.value.state is not VmState.STARTING:
             return
         definition = found.get(layout.definition(uuid))
+        learn(agent_memory.starting)
         try:
             if definition is None:
                 raise HypervisorError("its definition is missing in the store")
@@ -150,24 +143,19 @@ class AgentActions:
         except HypervisorError as error:
             if error.connection_lost:
                 raise
-            self._start_failed(error.reason, learn)
+            self._start_failed(fresh.value, error.reason, learn)
             return
+        now_s = self._clock.monotonic_s()
+        learn(lambda m: agent_memory.created(m, now_s))
         log.info("vm_started", vm=fresh.value.name, node=self._node, reason=fresh.value.reason)
 
     def _is_being_recovered(self, entry: Entry | None) -> bool:
         """Whether the VM may be given to another node at any moment, whatever its record says."""
         return entry is not None and is_being_recovered(decode(entry, NodeRecord).value)
 
-    def _start_failed(self, reason: str, learn: Learn) -> None:
+    def _start_failed(self, record: VmRecord, reason: str, learn: Learn) -> None:
         now_s, settings = self._clock.monotonic_s(), self._records.settings
-
-        def note(memory: VmMemory) -> VmMemory:
-            failures_s = (*memory.failures_s, now_s)
-            nth = recent_count(failures_s, settings, now_s)
-            text = f"start attempt {nth} of {settings.start_failures} failed: {reason}"
-            return replace(memory, failures_s=failures_s, start_error=reason, unrecorded_failure=text)
-
-        learn(note)
+        learn(lambda m: agent_memory.start_failed(m, record, reason, settings, now_s))
 
     def _terminate(self, action: Terminate, stored: Stored[VmRecord]) -> None:
         fresh = self._fresh(action.uuid)

@@ -9,18 +9,19 @@ the leader recovers the VMs of this node, which was off.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from pvc_core import agent, layout
-from pvc_core.agent import NO_MEMORY, Action, AgentSnapshot, CancelMigration, Start, VmMemory
+from pvc_core import agent, agent_memory, layout
+from pvc_core.agent_actions import Action, CancelMigration, Start
+from pvc_core.agent_memory import NO_MEMORY, VmMemory, current_memory
+from pvc_core.agent_snapshot import AgentSnapshot, Seen, looked_at
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, HypervisorError, PvcError, StoreUnavailable
 from pvc_core.journal import Journal
 from pvc_core.model import VmRecord
-from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, DomainEventKind, Hypervisor, Thread, Threads
+from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, Hypervisor, Thread, Threads
 from pvc_daemon.agent_actions import AgentActions
 from pvc_daemon.own_records import OwnRecords
 
@@ -29,7 +30,6 @@ RETRY_S = 1.0
 """Pause for a VM whose action failed, and for the loop while the hypervisor is away."""
 LOOK_AGAIN_S = 30.0
 """Even without any event the loop looks this often: for what no event tells."""
-PARALLEL_STARTS = 8
 
 
 class AgentLoop:
@@ -56,10 +56,12 @@ class AgentLoop:
         self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal)
         self._lock = threads.lock()
         self._busy: dict[str, Action] = {}
+        self._begun_s: dict[str, float] = {}
+        self._last_start_s: float | None = None
+        self._seen: dict[str, Seen] = {}
         self._memory: dict[str, VmMemory] = {}
         self._paused_until_s: dict[str, float] = {}
         self._unknown: dict[str, str] = {}
-        self._starts = threads.slots(PARALLEL_STARTS)
         self._wake = threads.event()
         self._stopping = threads.event()
         self._thread: Thread | None = None
@@ -120,8 +122,10 @@ class AgentLoop:
         self.records.watch_new()
         vms = self.records.vms()
         with self._lock:
-            busy = dict(self._busy)
+            busy, begun_s = dict(self._busy), dict(self._begun_s)
         domains = {domain.uuid: domain for domain in self._hypervisor.domains()}
+        now_s = self._clock.monotonic_s()
+        self._seen = looked_at(self._seen, vms, domains, now_s)
         snapshot = AgentSnapshot(
             node=self._node,
             vms=vms,
@@ -129,17 +133,16 @@ class AgentLoop:
             settings=self.records.settings,
             strays=self._records_of_strays(vms, domains),
             busy=busy,
+            begun_s=begun_s,
+            last_start_s=self._last_start_s,
+            paused_until_s=dict(self._paused_until_s),
             memory=self._memory_of(vms),
+            seen=self._seen,
         )
-        now_s = self._clock.monotonic_s()
         decision = agent.decide(snapshot, now_s)
         wake_at_s = decision.wake_at_s if decision.wake_at_s is not None else now_s + LOOK_AGAIN_S
         for action in decision.actions:
-            paused_s = self._paused_until_s.get(action.uuid, 0.0)
-            if paused_s > now_s and not isinstance(action, CancelMigration):
-                wake_at_s = min(wake_at_s, paused_s)
-            else:
-                self._begin(action, snapshot)
+            self._begin(action, snapshot, now_s)
         return max(0.0, min(wake_at_s, now_s + LOOK_AGAIN_S) - self._clock.monotonic_s())
 
     def _memory_of(self, vms: Mapping[str, Stored[VmRecord]]) -> dict[str, VmMemory]:
@@ -174,11 +177,13 @@ class AgentLoop:
 
     # ------------------------------------------------------------------------------------------- actions
 
-    def _begin(self, action: Action, snapshot: AgentSnapshot) -> None:
+    def _begin(self, action: Action, snapshot: AgentSnapshot, now_s: float) -> None:
         stored = snapshot.vms.get(action.uuid) or snapshot.strays[action.uuid]
         with self._lock:
             if not isinstance(action, CancelMigration):
-                self._busy[action.uuid] = action
+                self._busy[action.uuid], self._begun_s[action.uuid] = action, now_s
+        if isinstance(action, Start):
+            self._last_start_s = now_s
         name = f"{type(action).__name__}-{stored.value.name}"
         log.debug("action", do=type(action).__name__, vm=stored.value.name, reason=action.reason)
         try:
@@ -190,15 +195,11 @@ class AgentLoop:
     def _carry_out(self, action: Action, stored: Stored[VmRecord]) -> None:
         def learn(change: Callable[[VmMemory], VmMemory]) -> None:
             with self._lock:
-                memory = agent.current_memory(self._memory.get(action.uuid, NO_MEMORY), stored.value)
+                memory = current_memory(self._memory.get(action.uuid, NO_MEMORY), stored.value)
                 self._memory[action.uuid] = change(memory)
 
         try:
-            if isinstance(action, Start):
-                with self._starts:
-                    self._actions.execute(action, stored, learn)
-            else:
-                self._actions.execute(action, stored, learn)
+            self._actions.execute(action, stored, learn)
         except PvcError as error:
             log.warning("action_failed", do=type(action).__name__, vm=stored.value.name, problem=error.sentence())
             self._pause(action)
@@ -213,17 +214,16 @@ class AgentLoop:
         if not isinstance(action, CancelMigration):
             with self._lock:
                 self._busy.pop(action.uuid, None)
+                self._begun_s.pop(action.uuid, None)
 
     def _pause(self, action: Action) -> None:
         self._paused_until_s[action.uuid] = self._clock.monotonic_s() + RETRY_S
 
     def _on_domain_event(self, event: DomainEvent | None) -> None:
-        """Remember how a domain ended, for the reason sentence, and look again."""
-        if event is not None and event.kind in (DomainEventKind.STOPPED, DomainEventKind.CRASHED):
-            text = event.detail or ("it powered off" if event.kind is DomainEventKind.STOPPED else "it crashed")
-            stored = self.records.vm(event.uuid)
-            if stored is not None:
-                with self._lock:
-                    memory = agent.current_memory(self._memory.get(event.uuid, NO_MEMORY), stored.value)
-                    self._memory[event.uuid] = replace(memory, last_event=text)
+        """Remember how a domain ended, and look again."""
+        stored = self.records.vm(event.uuid) if event is not None else None
+        if event is not None and stored is not None:
+            with self._lock:
+                memory = current_memory(self._memory.get(event.uuid, NO_MEMORY), stored.value)
+                self._memory[event.uuid] = agent_memory.heard(memory, event)
         self.wake()

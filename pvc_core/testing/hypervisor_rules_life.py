@@ -44,7 +44,7 @@ class LifeRules:
         guest = bench.started()
         events.wait_for(guest.uuid, DomainEventKind.STARTED)
         bench.here.shutdown(guest.uuid)
-        events.wait_for(guest.uuid, DomainEventKind.STOPPED)
+        events.wait_for(guest.uuid, DomainEventKind.POWERED_OFF)
         assert bench.domain_here(guest) is None
 
     def test_a_stubborn_guest_runs_on_until_it_is_destroyed(self, bench: Bench) -> None:
@@ -72,8 +72,15 @@ class LifeRules:
         bench.here.create(guest.xml)
         bench.testbed.wait_until_up(bench.testbed.source, guest.uuid)
         bench.testbed.power_off_guest(bench.testbed.source, guest.uuid)
-        events.wait_for(guest.uuid, DomainEventKind.STOPPED)
+        events.wait_for(guest.uuid, DomainEventKind.POWERED_OFF)
         bench.here.create(guest.xml)
+
+    def test_the_end_of_a_guest_that_is_terminated_is_no_power_off(self, bench: Bench) -> None:
+        events = bench.log_of(bench.here)
+        guest = bench.started()
+        bench.here.destroy(guest.uuid)
+        events.wait_for(guest.uuid, DomainEventKind.STOPPED)
+        assert DomainEventKind.POWERED_OFF not in events.kinds_of(guest.uuid)
 
     def test_the_host_tells_what_it_has(self, bench: Bench) -> None:
         facts = bench.here.host()

@@ -134,6 +134,8 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
         "recovery_policy": "restart",
         "priority": 0,
         "shutdown_timeout_s": None,
+        "on_poweroff": "restart",
+        "start_failures": None,
         "tags": [],
         "profile": "",
         "limit_violated": False,

@@ -7,25 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pvc_core import layout
-from pvc_core.agent import (
-    NO_MEMORY,
-    Action,
-    AgentDecision,
-    AgentSnapshot,
-    AskShutdown,
-    LookAtPeer,
-    Migrate,
-    Record,
-    Start,
-    Terminate,
-    VmMemory,
-    current_memory,
-    decide,
-)
+from pvc_core import agent_memory, layout
+from pvc_core.agent import decide
+from pvc_core.agent_actions import Action, AskShutdown, LookAtPeer, Migrate, Record, Start, Terminate
+from pvc_core.agent_memory import NO_MEMORY, VmMemory, current_memory
+from pvc_core.agent_snapshot import AgentDecision, AgentSnapshot, Seen, looked_at
 from pvc_core.codec import Stored
 from pvc_core.model import Settings, VmRecord, VmState
-from pvc_core.ports import Domain, DomainState
+from pvc_core.ports import Domain, DomainEvent, DomainEventKind, DomainState
 from pvc_core.testing.builders import a_vm, stored, uuid_of
 from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.vm_states import VmEvent, advance
@@ -52,6 +41,7 @@ def decided(
     strays: Iterable[VmRecord] = (),
     settings: Settings | None = None,
     now_s: float = NOW_S,
+    **more: Any,
 ) -> AgentDecision:
     """What the agent of hv1 decides for these VMs."""
     notes = memory if isinstance(memory, Mapping) else {vm.uuid: memory for vm in vms}
@@ -63,6 +53,7 @@ def decided(
         strays=by_uuid(strays),
         busy={busy.uuid: busy} if busy else {},
         memory=notes,
+        **more,
     )
     return decide(snapshot, now_s)
 
@@ -86,11 +77,14 @@ class Guest:
         self.record = record
         self.domain: DomainState | None = D.RUNNING if runs else None
         self.obeys = obeys
+        self.left_paused = False
         self.start_errors: list[str] = []
+        self.ends_at_once = 0
         self.migration_error = ""
         self.peer: DomainState | None = None
         self.clock = ManualClock(NOW_S)
         self.memory = NO_MEMORY
+        self.seen: dict[str, Seen] = {}
         self.settings = Settings(**settings)
         self.done: list[tuple[float, Action]] = []
 
@@ -98,18 +92,29 @@ class Guest:
         """A command is accepted."""
         self.record = advance(self.record, event, f"{event} requested", self.clock.utc_iso(), **more)
 
-    def vanishes(self) -> None:
+    def vanishes(self, kind: DomainEventKind | None = DomainEventKind.CRASHED) -> None:
+        """It ends, and the hypervisor says how; None: nobody hears it."""
         self.domain = None
-        self.memory = replace(current_memory(self.memory, self.record), last_event="it crashed")
+        if kind is not None:
+            self.hears(kind)
+
+    def hears(self, kind: DomainEventKind) -> None:
+        event = DomainEvent(self.record.uuid, kind)
+        self.memory = agent_memory.heard(current_memory(self.memory, self.record), event)
 
     def decision(self) -> AgentDecision:
-        domains = [replace(a_domain(self.record), state=self.domain)] if self.domain else []
+        domain = replace(a_domain(self.record), state=self.domain) if self.domain else None
+        domain = replace(domain, paused_by_migration=self.left_paused) if domain else None
+        domains = [domain] if domain else []
+        by_id = {each.uuid: each for each in domains}
+        self.seen = looked_at(self.seen, [self.record.uuid], by_id, self.clock.monotonic_s())
         return decided(
             self.record,
             domains=domains,
             memory=self.memory,
             settings=self.settings,
             now_s=self.clock.monotonic_s(),
+            seen=self.seen,
         )
 
     def runs(self, for_s: float | None = None) -> list[str]:
@@ -139,11 +144,12 @@ class Guest:
                 assert self.domain is None
                 self._start(now_s)
             case AskShutdown():
-                first_s = self.memory.asked_at_s or now_s
-                self.memory = replace(self.memory, asked_at_s=first_s, asked_last_s=now_s)
-                self.domain = None if self.obeys else self.domain
+                self.memory = agent_memory.asked(self.memory, now_s)
+                if self.obeys:
+                    self.vanishes(DomainEventKind.POWERED_OFF)
             case Terminate():
-                self.domain = None
+                self.left_paused = False
+                self.vanishes(DomainEventKind.STOPPED)
             case Migrate():
                 self._migrate(done, now_s)
             case LookAtPeer():
@@ -152,13 +158,17 @@ class Guest:
                 self._record(done, now_s)
 
     def _start(self, now_s: float) -> None:
-        if not self.start_errors:
-            self.domain = D.RUNNING
+        self.memory = agent_memory.starting(self.memory)
+        if self.start_errors:
+            error = self.start_errors.pop(0)
+            self.memory = agent_memory.start_failed(self.memory, self.record, error, self.settings, now_s)
             return
-        error = self.start_errors.pop(0)
-        failures_s = (*self.memory.failures_s, now_s)
-        text = f"start attempt {len(failures_s)} failed: {error}"
-        self.memory = replace(self.memory, failures_s=failures_s, start_error=error, unrecorded_failure=text)
+        self.domain = D.RUNNING
+        self.hears(DomainEventKind.STARTED)
+        if self.ends_at_once:
+            self.ends_at_once -= 1
+            self.vanishes()
+        self.memory = agent_memory.created(self.memory, now_s)
 
     def _migrate(self, done: Migrate, now_s: float) -> None:
         if self.migration_error:
@@ -169,12 +179,7 @@ class Guest:
 
     def _record(self, done: Record, now_s: float) -> None:
         self.record = advance(self.record, done.event, done.reason, self.clock.utc_iso())
-        if done.event is E.START_FAILED:
-            self.memory = replace(self.memory, unrecorded_failure="")
-        elif done.event is E.GAVE_UP:
-            self.memory = replace(self.memory, failures_s=(), unrecorded_failure="")
-        elif done.event is E.GONE:
-            self.memory = replace(self.memory, failures_s=(*self.memory.failures_s, now_s))
+        self.memory = agent_memory.recorded(self.memory, done.event, now_s)
 
 
 def _in_words(done: Action) -> str:

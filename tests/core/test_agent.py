@@ -23,18 +23,9 @@ from played_guest import (
     times_of,
 )
 
-from pvc_core.agent import (
-    Action,
-    AgentDecision,
-    AskShutdown,
-    Migrate,
-    Start,
-    Terminate,
-    VmMemory,
-    backoff_s,
-    current_memory,
-    recent_count,
-)
+from pvc_core.agent_actions import Action, AskShutdown, Migrate, Start, Terminate
+from pvc_core.agent_memory import VmMemory, backoff_s, current_memory, recent_count
+from pvc_core.agent_snapshot import AgentDecision
 from pvc_core.model import Settings, VmState
 from pvc_core.ports import DomainState
 from pvc_core.testing.builders import a_vm, uuid_of
@@ -82,7 +73,7 @@ def test_each_failed_start_shows_in_the_record_while_the_next_one_is_awaited() -
     guest = Guest(a_vm(state="starting"))
     guest.start_errors = ["no such bridge br7"]
     assert guest.runs(for_s=1) == ["Start", "start-failed"]
-    assert guest.record.reason == "start attempt 1 failed: no such bridge br7"
+    assert guest.record.reason == "start attempt 1 of 3 failed: no such bridge br7"
     assert guest.runs() == ["Start", "started"]
 
 

@@ -17,14 +17,9 @@ from played_guest import (
     times_of,
 )
 
-from pvc_core.agent import (
-    AgentDecision,
-    CancelMigration,
-    LookAtPeer,
-    Migrate,
-    Terminate,
-    VmMemory,
-)
+from pvc_core.agent_actions import CancelMigration, LookAtPeer, Migrate, Terminate
+from pvc_core.agent_memory import VmMemory
+from pvc_core.agent_snapshot import AgentDecision
 from pvc_core.ports import DomainState
 from pvc_core.testing.builders import a_vm, uuid_of
 

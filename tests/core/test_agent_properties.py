@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,22 +21,13 @@ from played_guest import (
 )
 
 from pvc_core import agent
-from pvc_core.agent import (
-    NO_MEMORY,
-    AgentDecision,
-    AgentSnapshot,
-    CancelMigration,
-    Migrate,
-    Record,
-    Start,
-    Terminate,
-    VmMemory,
-    current_memory,
-    decide,
-)
+from pvc_core.agent import decide
+from pvc_core.agent_actions import CancelMigration, Migrate, Record, Start, Terminate
+from pvc_core.agent_memory import NO_MEMORY, VmMemory, current_memory
+from pvc_core.agent_snapshot import AgentDecision, AgentSnapshot, Seen
 from pvc_core.errors import Refused
 from pvc_core.model import Settings, VmRecord, VmState
-from pvc_core.ports import Domain, DomainState
+from pvc_core.ports import Domain, DomainEventKind, DomainState
 from pvc_core.testing.builders import a_vm, uuid_of
 from pvc_core.vm_states import OFF, VmEvent, advance
 
@@ -52,6 +44,9 @@ memories = st.builds(
     peer_error=st.sampled_from(["", "no route to host"]),
     live_failed=st.sampled_from(["", "unsafe"]),
     unrecorded_failure=st.sampled_from(["", "failed"]),
+    created_s=st.none() | moments,
+    was_asked=st.booleans(),
+    ended_by=st.sampled_from(["", "guest", "other"]),
     failures_s=st.lists(moments, max_size=4).map(lambda at: tuple(sorted(at))),
 )
 
@@ -70,8 +65,16 @@ def vms(draw: st.DrawFn, name: str) -> VmRecord:
         forced=state is S.SHUTTING_DOWN and draw(st.booleans()),
         migration_method=draw(st.sampled_from(["live", "shutdown", "none"])),
         shutdown_timeout_s=draw(st.sampled_from([None, 0, 30])),
+        on_poweroff=draw(st.sampled_from(["restart", "stop"])),
         transition=draw(st.integers(min_value=0, max_value=1)),
     )
+
+
+@st.composite
+def domains(draw: st.DrawFn, name: str) -> Domain:
+    state = draw(st.sampled_from(DomainState))
+    domain = a_domain(name, state, job_active=draw(st.booleans()))
+    return replace(domain, paused_by_migration=state is D.PAUSED and draw(st.booleans()))
 
 
 @st.composite
@@ -85,13 +88,11 @@ def snapshots(draw: st.DrawFn) -> AgentSnapshot:
         node="hv1",
         vms=by_uuid(ours),
         strays=by_uuid(vm for vm in records if vm not in ours and vm.name in active),
-        domains={
-            uuid_of(name): a_domain(name, draw(st.sampled_from(DomainState)), job_active=draw(st.booleans()))
-            for name in active
-        },
+        domains={uuid_of(name): draw(domains(name)) for name in active},
         settings=Settings(),
         busy={under_way.uuid: under_way} if under_way else {},
         memory={uuid_of(name): draw(memories) for name in NAMES if draw(st.booleans())},
+        seen={uuid_of(name): Seen("other", draw(moments)) for name in NAMES if draw(st.booleans())},
     )
 
 
@@ -136,26 +137,33 @@ def _may_be_terminated(record: VmRecord, domain: Domain, snapshot: AgentSnapshot
     if record.state is S.MIGRATING:
         runs_there = domain.state is D.PAUSED and memory.peer is not None and memory.peer[0] is D.RUNNING
         return runs_there or (is_overdue and record.metadata.migration_method != "live")
+    if domain.paused_by_migration and record.state in (S.STARTING, S.RUNNING):
+        return not domain.job_active
     return record.state in OFF or record.forced or (record.state in (S.SHUTTING_DOWN, S.RESTARTING) and is_overdue)
 
 
 @given(
     st.sampled_from([S.STOPPED, S.RUNNING]),
     st.lists(
-        st.sampled_from([E.START, E.SHUTDOWN, E.STOP, E.RESTART, E.DISABLE, E.MIGRATE, "vanish", "wait"]), max_size=12
+        st.sampled_from([E.START, E.SHUTDOWN, E.STOP, E.RESTART, E.DISABLE, E.MIGRATE, "vanish", "power off", "wait"]),
+        max_size=12,
     ),
+    st.sampled_from(["restart", "stop"]),
     st.booleans(),
     st.integers(min_value=0, max_value=2),
 )
 @settings(max_examples=300, deadline=None)
 def test_whatever_is_asked_and_happens_the_vm_comes_to_rest_as_its_record_says(
-    first: VmState, script: list[str], obeys: bool, start_errors: int
+    first: VmState, script: list[str], on_poweroff: str, obeys: bool, start_errors: int
 ) -> None:
-    guest = Guest(a_vm(state=first), runs=first is S.RUNNING, obeys=obeys)
+    guest = Guest(a_vm(state=first, on_poweroff=on_poweroff), runs=first is S.RUNNING, obeys=obeys)
     guest.start_errors = ["no"] * start_errors
     for line in script:
         if line == "vanish":
             guest.vanishes()
+        elif line == "power off":
+            if guest.domain is not None:
+                guest.vanishes(DomainEventKind.POWERED_OFF)
         elif line == "wait":
             guest.runs(for_s=7)
         else:

@@ -96,7 +96,7 @@ def test_no_refusal_hides_behind_a_rule_that_leads_somewhere_else() -> None:
 def test_only_events_that_prove_the_guest_is_off_lead_to_stopped_disabled_or_failed() -> None:
     for before, event, after in all_changes():
         if after.state in OFF and before.state not in OFF:
-            assert event in (E.ENDED, E.GAVE_UP, E.LOST_HELD, E.LOST), (
+            assert event in (E.ENDED, E.POWERED_OFF, E.GAVE_UP, E.LOST_HELD, E.LOST), (
                 f"{before.state} and {event} lead to {after.state}"
             )
 

@@ -51,6 +51,10 @@ def domains_from(statistics: Iterable[DomainStatistics], migrating_away: Contain
                 vcpus=values.get("vcpu.maximum", 0),
                 cpu_time_ns=values.get("cpu.time", 0),
                 job_active=uuid in migrating_away,
+                paused_by_migration=(
+                    values.get("state.state") == libvirt.VIR_DOMAIN_PAUSED
+                    and values.get("state.reason") == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
+                ),
             )
         )
     return tuple(found)

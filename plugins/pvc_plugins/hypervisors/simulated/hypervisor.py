@@ -95,6 +95,7 @@ class SimulatedHypervisor:
                     vcpus=domain.vcpus,
                     cpu_time_ns=int((moment.now - domain.booted_at) * _CPU_SHARE * 1e9),
                     job_active=domain.uuid in leaving,
+                    paused_by_migration=domain.phase is Phase.INCOMING,
                 )
                 for domain in moment.domains(node=self._node)
             )

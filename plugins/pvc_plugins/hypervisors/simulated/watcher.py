@@ -24,7 +24,7 @@ _KINDS = {
     Happening.CREATED: DomainEventKind.OTHER,
     Happening.BOOTED: DomainEventKind.STARTED,
     Happening.ARRIVED: DomainEventKind.STARTED,
-    Happening.POWERED_OFF: DomainEventKind.STOPPED,
+    Happening.POWERED_OFF: DomainEventKind.POWERED_OFF,
     Happening.DESTROYED: DomainEventKind.STOPPED,
     Happening.CRASHED: DomainEventKind.CRASHED,
     Happening.POWER_LOST: DomainEventKind.CRASHED,

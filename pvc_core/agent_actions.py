@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent_actions: what a node's agent can decide to do for one of its VMs, each with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pvc_core.vm_states import VmEvent
+
+
+@dataclass(frozen=True)
+class Start:
+    """Create the domain, after checking once more in the store that it is still ours to start."""
+
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AskShutdown:
+    """Ask the guest to power off."""
+
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Terminate:
+    """Destroy the domain. `stray`: the record belongs elsewhere; check that in the store once more."""
+
+    uuid: str
+    reason: str
+    stray: bool = False
+
+
+@dataclass(frozen=True)
+class Migrate:
+    """Move the domain live to `target`."""
+
+    uuid: str
+    target: str
+    max_downtime_ms: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CancelMigration:
+    """Break off the migration under way."""
+
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LookAtPeer:
+    """Ask the target's hypervisor what the domain does there."""
+
+    uuid: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Write an event of the VM to its record."""
+
+    uuid: str
+    event: VmEvent
+    reason: str
+
+
+Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record

@@ -19,6 +19,7 @@ from pvc_core import layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
+from pvc_core.events import Event, Happening
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
 from pvc_core.plan_record import PlanRecord
@@ -185,6 +186,13 @@ class ClusterView:
         versions = self._store.transaction((*ops, *(each.op for each in written)))
         self._absorb_own(ops, versions[: len(ops)])
         self._journal.tell(written)
+
+    def note(self, happening: Happening) -> Event:
+        """Write an event of what changes no record. Raises `StoreUnavailable`."""
+        written = self._journal.written((happening,))
+        self._store.transaction([each.op for each in written])
+        self._journal.tell(written)
+        return written[0].event
 
     def _has_news_of(self, keys: Sequence[str], snapshot: ClusterSnapshot) -> bool:
         """Read these VMs past the watches; whether any is another than in the snapshot that was decided on.

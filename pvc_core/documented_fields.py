@@ -92,7 +92,8 @@ def values_of(kind: object) -> str:
 def _words(kind: types.Type) -> str:
     match kind:
         case types.Metadata():
-            return _words(kind.type)
+            # A title says it where all values, or a pattern, would say too much.
+            return str((kind.extra_json_schema or {}).get("title", "")) or _words(kind.type)
         case types.IntType():
             return f"whole number{_range(kind)}"
         case types.FloatType():

@@ -75,6 +75,7 @@ class EventKind(enum.StrEnum):
     TOKEN_CREATED = "token_created"
     TOKEN_REMOVED = "token_removed"
     PLUGIN_FAILED = "plugin_failed"
+    NOTIFICATION_TEST = "notification_test"
 
 
 MEANINGS: Mapping[EventKind, str] = {
@@ -124,6 +125,7 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.TOKEN_CREATED: "There is a new token for the API.",
     EventKind.TOKEN_REMOVED: "A token for the API is refused from now on.",
     EventKind.PLUGIN_FAILED: "`plugin` failed and something else took its place; at most once a minute and process.",
+    EventKind.NOTIFICATION_TEST: "Somebody tries out whether notifications arrive; nothing has happened.",
 }
 """What each kind says, for people."""
 

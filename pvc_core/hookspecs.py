@@ -64,6 +64,7 @@ __all__ = [
     "pvc_vm_changed",
     "pvc_node_changed",
     "pvc_event",
+    "pvc_notification_test",
 ]
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -155,4 +156,25 @@ def pvc_event(event: Event, options: PluginOptions) -> None:
             if event.severity == "critical":
                 from acme_chat import post
                 post(f"{event.kind}: {event.vm or event.node or event.plugin}: {event.reason}")
+    """
+
+
+@hookspec
+def pvc_notification_test(event: Event, options: PluginOptions) -> str:  # type: ignore[empty-body]
+    """Deliver this event now, whatever its kind, and say in a sentence who took it; "" when it is to tell nobody.
+
+    Called: when an administrator tries out whether notifications arrive (`pvc cluster notify-test`), in the process
+    that answers, while that person waits. It has two seconds. The event is also told by `pvc_event`, as any other.
+
+    Together: the person reads the answers of all plugins.
+
+    Failing: what a plugin raises is its answer, and counts as any failure; the others are asked all the same.
+
+        from pvc_core import hookimpl
+
+        @hookimpl
+        def pvc_notification_test(event, options):
+            from acme_chat import post
+            post(f"{event.kind}: {event.reason}")
+            return "posted to the chat"
     """

@@ -94,7 +94,8 @@ def _fits_a_command_line(kind: types.Type) -> bool:
         case types.Metadata():
             return _fits_a_command_line(kind.type)
         case types.VarTupleType():
-            return isinstance(kind.item_type, _ONE_VALUE)
+            item = kind.item_type
+            return isinstance(item.type if isinstance(item, types.Metadata) else item, _ONE_VALUE)
         case types.UnionType():
             return all(isinstance(member, (*_ONE_VALUE, types.NoneType)) for member in kind.types)
     return isinstance(kind, _ONE_VALUE)

@@ -12,7 +12,7 @@ from pvc_api.documentation import SPEC_PATH
 from pvc_api.media import json_handlers
 from pvc_api.middleware import Authentication, RequestLog
 from pvc_api.problems import install_error_handlers
-from pvc_api.resources.cluster import Cluster, ClusterSettings
+from pvc_api.resources.cluster import Cluster, ClusterNotifyTest, ClusterSettings
 from pvc_api.resources.cluster_plan import ClusterPlan
 from pvc_api.resources.events import EventCollection
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState, NodeFence
@@ -80,6 +80,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),
+        "/cluster/notify-test": ClusterNotifyTest(services),
         "/cluster/rule": RuleCollection(services),
         "/cluster/rule/{name}": RuleResource(services),
         "/cluster/snapshot": ClusterSnapshotFile(services),

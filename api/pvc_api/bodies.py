@@ -114,6 +114,12 @@ class FenceBody(Body, frozen=True):
     confirmed: bool = False
 
 
+class NotifyTestBody(Body, frozen=True):
+    """A test of notifications. `message`: what else its receivers are to read."""
+
+    message: str = ""
+
+
 class TokenBody(Body, frozen=True):
     """A new token. `expires_in_s`: for how long it is good; without it, until it is removed."""
 

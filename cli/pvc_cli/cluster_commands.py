@@ -22,6 +22,7 @@ COMMANDS = {
     "apply": "pvc_cli.cluster_plan:apply",
     "plan": "pvc_cli.cluster_plan:plan",
     "capacity": "pvc_cli.cluster_capacity:capacity",
+    "notify-test": "pvc_cli.cluster_notify:notify_test",
     "rule": "pvc_cli.rule_commands:rule",
     "snapshot": "pvc_cli.cluster_capacity:snapshot",
 }

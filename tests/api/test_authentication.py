@@ -53,6 +53,7 @@ METHODS_BY_ROLE = {
     ],
     "admin": [
         ("POST", "/cluster/settings"),
+        ("POST", "/cluster/notify-test"),
         ("POST", "/cluster/rule"),
         ("PUT", "/cluster/rule/nobody"),
         ("DELETE", "/cluster/rule/nobody"),

@@ -14,7 +14,7 @@ from pvc_api import bodies, plugin_answers, views
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
-from pvc_cli import client, following
+from pvc_cli import client, cluster_notify, following
 from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
@@ -22,6 +22,7 @@ from pvc_cli.words import MOOD_OF_STATE
 from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.events import Event
 from pvc_core.model import PluginTrouble
+from pvc_core.notification_test import NotificationAnswer, NotificationTest
 from pvc_core.placement import Decision, Ranked, Rejection
 from pvc_core.plan_document import BalanceDocument, PlanDocument
 from pvc_core.planner import Stay, Step
@@ -34,7 +35,7 @@ WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     node list|info|flush|ready|fence|confirm-fenced
-    cluster status|settings|capacity|snapshot|balance|apply|plan
+    cluster status|settings|capacity|snapshot|balance|apply|plan|notify-test
     cluster:rule add|list|show|remove
     plugin list|show|new
     token create|list|revoke
@@ -98,6 +99,8 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.MovingVm, views.MovingVm),
         (cli_views.WaitingVm, views.WaitingVm),
         (cli_views.ClusterStatus, views.ClusterStatus),
+        (cluster_notify.NotificationTest, NotificationTest),
+        (cluster_notify.NotificationAnswer, NotificationAnswer),
         (cli_views.PlanStep, Step),
         (cli_views.PlanStay, Stay),
         (cli_views.PlanView, PlanDocument),

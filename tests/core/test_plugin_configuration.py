@@ -15,7 +15,9 @@ from acme_plugin import Acme, Cluster, Machine
 from pvc_core import ConfigSection, FilterEntry, PluginOptions, SelectorEntry, Settings, VmProposal, hookimpl
 from pvc_core.codec import decode, encode
 from pvc_core.errors import InvalidInput
+from pvc_core.events import EventKind
 from pvc_core.placement import Placer
+from pvc_core.plugin_configuration import PluginConfiguration, checked_section
 from pvc_core.plugin_types import NO_OPTIONS
 from pvc_core.ports import Entry
 from pvc_core.registry import PluginInfo, Registry
@@ -294,3 +296,17 @@ def _with_required_filters(registry: Registry) -> Any:
 
     selectors: dict[str, SelectorEntry] = dict(registry.selectors)
     return GivenDrivers(selectors, dict(BUILT_IN.filters), options=registry.options)
+
+
+def test_a_title_stands_for_what_would_be_too_long_to_list() -> None:
+    class Cluster(msgspec.Struct, frozen=True):
+        wanted: tuple[Annotated[EventKind, msgspec.Meta(title="kinds of events")], ...] = ()
+        """What is wanted."""
+
+    section = checked_section("acme", ConfigSection(cluster=Cluster))
+    configuration = PluginConfiguration("acme", section)
+    ((_, field),) = configuration.described
+    assert field.values == "list of kinds of events"
+    with pytest.raises(InvalidInput) as refused:
+        configuration.changed({}, {"wanted": ["vm_lost"]})
+    assert refused.value.allowed == ("kinds of events",)

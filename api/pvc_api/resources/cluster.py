@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cluster: /cluster and /cluster/settings: the cluster at a glance, and what is set for all of it."""
+"""cluster: /cluster, /cluster/settings, /cluster/notify-test: at a glance, what is set for all, who hears of events."""
 
 from __future__ import annotations
 
 import falcon
 
-from pvc_api.bodies import SettingsPatch, fields_set
+from pvc_api.bodies import NotifyTestBody, SettingsPatch, fields_set
 from pvc_api.cluster_views import status_of
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
@@ -13,6 +13,7 @@ from pvc_api.services import Services
 from pvc_api.views import ClusterStatus, SettingsOutcome, SettingsView
 from pvc_core import layout
 from pvc_core.election import holder_of
+from pvc_core.notification_test import NotificationTest
 from pvc_core.settings_changes import all_settings
 
 
@@ -67,3 +68,18 @@ class ClusterSettings:
             reason=outcome.reason,
             warnings=outcome.warnings,
         )
+
+
+class ClusterNotifyTest:
+    """/cluster/notify-test"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+
+    @documented("Cluster", "admin", {200: NotificationTest}, body=NotifyTestBody)
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Have every plugin that tells of events deliver one now, from this machine, and say what became of it."""
+        body: NotifyTestBody = req.context.json
+        tried = self._commands.test_notifications(body.message)
+        req.context.outcome = ", ".join(f"{answer.plugin}: {answer.result}" for answer in tried.answers)
+        resp.media = tried

@@ -20,7 +20,7 @@ import msgspec
 
 from pvc_core import ConfigSection, Event, PluginOptions, hookimpl
 from pvc_plugins.notify.choosing import Choice, is_chosen
-from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Outbox, Pace
+from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Outbox, Pace, try_out
 from pvc_plugins.notify.reaching import certificate_problem, is_loopback, secret_in, trusting
 from pvc_plugins.notify.wording import headline, left_out, line
 
@@ -69,9 +69,9 @@ class Machine(msgspec.Struct, frozen=True):
 class Cluster(Choice, frozen=True):
     """The settings `mail.*`."""
 
-    to: tuple[Annotated[str, msgspec.Meta(pattern=ADDRESS)], ...] = ()
+    to: tuple[Annotated[str, msgspec.Meta(pattern=ADDRESS, title="mail addresses")], ...] = ()
     """Who gets the mail; empty: nobody."""
-    sender: Annotated[str, msgspec.Meta(pattern=ADDRESS + "|^$")] = ""
+    sender: Annotated[str, msgspec.Meta(pattern=ADDRESS + "|^$", title="mail address")] = ""
     """From whom it comes; empty: pvc at the host that sends it."""
     collect_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
     """How long events are collected after the first one, for one message."""
@@ -191,6 +191,10 @@ class Mail:
         if receiver is not None and is_chosen(event, options.cluster, PLUGIN):
             self.outbox.put(event, receiver)
         self.outbox.raise_failure()
+
+    @hookimpl
+    def pvc_notification_test(self, event: Event, options: PluginOptions) -> str:
+        return try_out(PLUGIN, event, receiver_of(options))
 
 
 plugin = Mail()

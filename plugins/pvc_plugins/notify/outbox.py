@@ -78,6 +78,17 @@ class Pace:
 DEFAULT_PACE = Pace()
 
 
+def try_out(plugin: str, event: Event, receiver: Receiver | None) -> str:
+    """Deliver one event now and say who took it; "" when there is no receiver. Raises `PluginError`."""
+    if receiver is None:
+        return ""
+    try:
+        receiver.deliver(Batch((event,), secrets.token_hex(16)))
+    except NotDelivered as failure:
+        raise PluginError(plugin, f"not delivered to {receiver.name}: {failure}") from None
+    return f"delivered to {receiver.name}"
+
+
 class Outbox:
     """One plugin's. Thread-safe."""
 

@@ -18,7 +18,7 @@ import msgspec
 
 from pvc_core import ConfigSection, Event, PluginOptions, hookimpl
 from pvc_plugins.notify.choosing import Choice, is_chosen
-from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Outbox, Pace
+from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Outbox, Pace, try_out
 from pvc_plugins.notify.reaching import certificate_problem, is_loopback, secret_in, trusting
 from pvc_plugins.notify.wording import left_out, line, worst
 
@@ -211,6 +211,10 @@ class Webhook:
         if receiver is not None and is_chosen(event, options.cluster, PLUGIN):
             self.outbox.put(event, receiver)
         self.outbox.raise_failure()
+
+    @hookimpl
+    def pvc_notification_test(self, event: Event, options: PluginOptions) -> str:
+        return try_out(PLUGIN, event, receiver_of(options))
 
 
 plugin = Webhook()

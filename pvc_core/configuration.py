@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -41,6 +41,19 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator: bool = True
     """Whether this node takes part in the election of the leader."""
     labels: dict[str, str] = {}
+
+
+class WatchdogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[watchdog]: whether this node ends itself when it has lost the store, so that its VMs may start elsewhere."""
+
+    driver: Literal["", "device", "process"] = ""
+    """Empty: it does not. device: the kernel's watchdog. process: for labs and tests, a process that runs `command`."""
+    device: str = "/dev/watchdog"
+    """Of the driver device."""
+    timeout_s: Annotated[float, msgspec.Meta(ge=1, le=600)] = 15.0
+    """So long after the store has last answered, the host is reset."""
+    command: tuple[str, ...] = ()
+    """Of the driver process: what ends the host."""
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +86,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cluster: ClusterSection
     node: NodeSection = NodeSection()
+    watchdog: WatchdogSection = WatchdogSection()
     api: ApiSection = ApiSection()
     plugins: PluginsSection = PluginsSection()
     log: LogSection = LogSection()

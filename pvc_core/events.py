@@ -61,6 +61,8 @@ class EventKind(enum.StrEnum):
     NODE_FENCED = "node_fenced"
     NODE_FENCE_ENDED = "node_fence_ended"
     NODE_RECOVERED = "node_recovered"
+    NODE_WATCHDOG_ARMED = "node_watchdog_armed"
+    NODE_WATCHDOG_DISARMED = "node_watchdog_disarmed"
     FENCE_DEVICE_ADDED = "fence_device_added"
     FENCE_DEVICE_REMOVED = "fence_device_removed"
     PLAN_APPLIED = "plan_applied"
@@ -111,6 +113,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_FENCED: "It is certain that a node is off; its VMs are recovered.",
     EventKind.NODE_FENCE_ENDED: "A fence is called off: there is nothing to recover, or a person said so.",
     EventKind.NODE_RECOVERED: "All VMs of a fenced node have been dealt with.",
+    EventKind.NODE_WATCHDOG_ARMED: "A node that VMs are to run on is off soon after it has lost the store, by itself.",
+    EventKind.NODE_WATCHDOG_DISARMED: "A node does not end itself any more when it has lost the store.",
     EventKind.FENCE_DEVICE_ADDED: "A further device can switch `node` off.",
     EventKind.FENCE_DEVICE_REMOVED: "A device is not asked to switch `node` off any more.",
     EventKind.PLAN_APPLIED: "A plan is to be carried out.",

@@ -7,7 +7,7 @@ monotonic seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -86,12 +86,13 @@ FenceAction = BeginFence | AskAgents | NoteRefusal | ConfirmFence | EndFence | T
 class FenceMemory:
     """What one leader has seen of the nodes, in its own monotonic seconds.
 
-    gone_since_s: the nodes without a session. back_since_s: those with one, with the session. asking: the fences, by
-    number, for which agents are being asked now. answers: what they said last. refusals: how often since that was
-    written. refused_at_s: when last.
+    gone_since_s: the nodes without a session. gone_in: which session that is, by their records. back_since_s: those
+    with one, with the session. asking: the fences, by number, for which agents are being asked now. answers: what they
+    said last. refusals: how often since that was written. refused_at_s: when last.
     """
 
     gone_since_s: Mapping[str, float] = field(default_factory=dict)
+    gone_in: Mapping[str, str] = field(default_factory=dict)
     back_since_s: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     asking: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[str, tuple[int, FenceVerdict]] = field(default_factory=dict)
@@ -99,17 +100,36 @@ class FenceMemory:
     refused_at_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def look(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> FenceMemory:
-    """The memory after a look at the cluster."""
+def newly_gone(memory: FenceMemory, snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """The nodes without a life sign for which that is news, or which have been there since it was."""
+    return tuple(
+        name
+        for name, node in sorted(snapshot.nodes.items())
+        if node.member is None and memory.gone_in.get(name) != node.record.value.session
+    )
+
+
+def look(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float, there: Collection[str] = ()) -> FenceMemory:
+    """The memory after a look at the cluster.
+
+    there: nodes whose life sign is in the store, though the snapshot does not show it yet. Since a snapshot's parts are
+    a moment apart, the absence of a session is counted only from when the store itself, asked after the record had
+    named the session, has said that it is gone; otherwise a watchdog would be believed too soon.
+    """
     gone, back = dict[str, float](), dict[str, tuple[str, float]]()
+    sessions = dict[str, str]()
     for name, node in snapshot.nodes.items():
+        session = node.record.value.session
         if node.member is None:
-            gone[name] = memory.gone_since_s.get(name, now_s)
+            if name not in there:
+                is_known = memory.gone_in.get(name) == session
+                gone[name] = memory.gone_since_s.get(name, now_s) if is_known else now_s
+                sessions[name] = session
         else:
             session = node.member.value.session
             known = memory.back_since_s.get(name)
             back[name] = known if known and known[0] == session else (session, now_s)
-    return replace(memory, gone_since_s=gone, back_since_s=back)
+    return replace(memory, gone_since_s=gone, gone_in=sessions, back_since_s=back)
 
 
 def asked(memory: FenceMemory, action: AskAgents) -> FenceMemory:

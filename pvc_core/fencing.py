@@ -27,8 +27,8 @@ class FenceRequest:
 
     address: where other nodes reach it, "" when unknown. device: the agent's own parameters for this device, such as
     its address and credentials; never logged. lost_for_s: how long its session has been gone, by the clock of the
-    node that asks; 0 when it is not lost. watchdog_s: the node had armed a watchdog that ends it this many seconds
-    after it lost its session; None when it had not.
+    node that asks; 0 when it is not lost. watchdog_s: the node had armed a watchdog, by which it is off this many
+    seconds after the end of its session; None when it had not.
     """
 
     node: str

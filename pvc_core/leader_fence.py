@@ -4,7 +4,7 @@
 `decide(snapshot, memory, now_s)` gives actions with reasons. A node is lost when its session is gone and its daemon
 did not say that it stops. It is fenced if VMs are to run there, after a grace time by the leader's own clock; clocks
 of hosts are never compared. Only proof that it is off leads on to the recovery of its VMs (`leader_recovery`): a fence
-agent confirmed it, its own armed watchdog has ended it, or a person said so.
+agent confirmed it, its own armed watchdog has fenced it (`self_fence` has why), or a person said so.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
 
+SEEN_SOON_S = 1.0
+"""A life sign that is in the store already reaches the watched copy within that."""
 TOLD_EVERY = 12
 """A fence that goes on being refused for the same reason is written down again after so many attempts."""
 
@@ -61,6 +63,9 @@ def decide(snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Fenc
 
 def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Iterator[_Step]:
     step = node.record.value.fence.step if node.record.value.fence else None
+    if not node.is_alive and node.name not in memory.gone_since_s:
+        yield now_s + SEEN_SOON_S
+        return
     if step is FenceStep.FENCING:
         yield from _fencing(node, snapshot, memory, now_s)
     elif step is FenceStep.RECOVERING:
@@ -120,7 +125,9 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
     if record.watchdog_s:
         over_s = memory.gone_since_s[name] + record.watchdog_s + snapshot.settings.watchdog_margin_s
         if now_s >= over_s:
-            reason = f"its watchdog has ended it: {record.watchdog_s:g} s after it lost its session"
+            reason = (
+                f"its watchdog has fenced it: it was to be off {record.watchdog_s:g} s after the end of its session"
+            )
             yield ConfirmFence(name, number, reason)
             return
         yield over_s

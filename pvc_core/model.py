@@ -161,7 +161,9 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     fence: FenceReport | None = None
     """Of the loss that is dealt with, or was dealt with last."""
     watchdog_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """It has armed a watchdog that ends it so long after it lost its session; 0 when it has not."""
+    """It has armed a watchdog, by which it is off so long after the end of its session; 0 when it has not."""
+    session: str = ""
+    """In which its daemon has registered last."""
     coordinator: bool = True
     labels: dict[str, str] = {}
     address: str = ""

@@ -41,8 +41,10 @@ class FenceRunner:
 
     def run(self, view: ClusterView, is_stopping: Callable[[], bool]) -> float | None:
         """One round; after how many seconds there is something to do again, if nothing happens. None: never."""
-        snapshot, now_s = view.snapshot(), self._clock.monotonic_s()
-        self._learn(lambda memory: fence_memory.look(memory, snapshot, now_s))
+        snapshot = view.snapshot()
+        there = self._there_after_all(fence_memory.newly_gone(self._memory, snapshot))
+        now_s = self._clock.monotonic_s()
+        self._learn(lambda memory: fence_memory.look(memory, snapshot, now_s, there))
         decision = leader_fence.decide(snapshot, self._memory, now_s)
         for action in decision.actions:
             if is_stopping():
@@ -54,6 +56,12 @@ class FenceRunner:
             else:
                 return 0.0
         return None if decision.wake_at_s is None else max(0.0, decision.wake_at_s - self._clock.monotonic_s())
+
+    def _there_after_all(self, nodes: tuple[str, ...]) -> frozenset[str]:
+        """Those of them whose life sign is in the store."""
+        keys = {layout.member(node): node for node in nodes}
+        entries = self._store.get_many(list(keys)) if keys else {}
+        return frozenset(keys[key] for key in entries)
 
     def _begin(self, action: AskAgents, view: ClusterView) -> None:
         self._learn(lambda memory: fence_memory.asked(memory, action))

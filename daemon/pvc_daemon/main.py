@@ -12,13 +12,16 @@ import click
 import structlog
 
 from pvc_core.configuration import Configuration, load_configuration
-from pvc_core.errors import PvcError, StoreUnavailable, meaning_of
+from pvc_core.errors import InvalidInput, PvcError, StoreUnavailable, meaning_of
 from pvc_core.logging_setup import set_up_logging
 from pvc_core.plugin_types import HypervisorSite
+from pvc_core.ports import Watchdog
 from pvc_core.registry import Registry
 from pvc_core.system_clock import SystemClock
 from pvc_daemon.addresses import NodeAddresses
+from pvc_daemon.device_watchdog import DeviceWatchdog
 from pvc_daemon.node_daemon import NodeDaemon
+from pvc_daemon.process_watchdog import ProcessWatchdog
 from pvc_daemon.single_instance import hold_instance_lock
 
 log = structlog.get_logger(__name__)
@@ -33,7 +36,22 @@ def build(configuration: Configuration) -> NodeDaemon:
     store = registry.open_store(configuration.cluster.store)
     site = HypervisorSite(configuration.node.hypervisor, configuration.node_name, NodeAddresses(store).address_of)
     hypervisor = registry.open_hypervisor(site)
-    return NodeDaemon(configuration, store, hypervisor, registry, SystemClock(), version("pvc"))
+    watchdog = open_watchdog(configuration)
+    return NodeDaemon(configuration, store, hypervisor, registry, SystemClock(), version("pvc"), watchdog=watchdog)
+
+
+def open_watchdog(configuration: Configuration) -> Watchdog | None:
+    """The watchdog that the configuration names, not armed yet; None without one. Raises `InvalidInput`."""
+    section = configuration.watchdog
+    match section.driver:
+        case "device":
+            return DeviceWatchdog(section.device)
+        case "process":
+            if not section.command:
+                raise InvalidInput("watchdog.command", "the driver process needs a command that ends the host")
+            return ProcessWatchdog(f"{configuration.cluster.store}\n{configuration.node_name}", section.command)
+        case "":
+            return None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

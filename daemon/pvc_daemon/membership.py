@@ -52,6 +52,7 @@ class Membership:
         self._node = node
         self._member = member
         self._session = ""
+        self._watchdog_s = 0.0
         self._lock = threads.lock()
 
     def is_registered(self) -> bool:
@@ -69,10 +70,27 @@ class Membership:
             self._session = session
         log.info("node_registered", node=self._node.name, session=session)
 
+    def promise(self, watchdog_s: float, reason: str) -> None:
+        """Say in the record what this node's watchdog sees to (`self_fence`). Raises `StoreUnavailable`, `Refused`.
+
+        The reason belongs to the event. Whether or not it could be written, the next registration says the same.
+        """
+        with self._lock:
+            self._watchdog_s = watchdog_s
+            if not self.is_registered():
+                raise Refused(self._node.name, "it is not registered")
+            self._change(lambda node, member: self._promising(node, watchdog_s, reason))
+        log.info("watchdog_promised", node=self._node.name, watchdog_s=watchdog_s, reason=reason)
+
+    def promise_nothing(self) -> None:
+        """From the next registration on the record says that no watchdog is armed."""
+        self._watchdog_s = 0.0
+
     def leave(self) -> None:
         """Say in the record that the daemon stops on purpose; its guests run on."""
         with self._lock:
             self._session = ""
+            self._watchdog_s = 0.0
             self._change(self._leaving)
         log.info("node_left", node=self._node.name)
 
@@ -100,10 +118,12 @@ class Membership:
         ops.append(Create(layout.member(ours.node), encode(ours), ephemeral=True))
         reason = f"its daemon {self._member.version} is there"
         if node is None:
-            ops.append(Create(layout.node(self._node.name), encode(self._node)))
-            return ops, [of_node(EventKind.NODE_JOINED, None, self._node, f"{reason} for the first time")]
+            new = msgspec.structs.replace(self._node, watchdog_s=self._watchdog_s, session=session)
+            ops.append(Create(layout.node(new.name), encode(new)))
+            return ops, [of_node(EventKind.NODE_JOINED, None, new, f"{reason} for the first time")]
         stored = self._node_record(node)
-        joined = leader_fence.returned(self._configured(stored.value, left=False), self._clock.utc_iso())
+        there = msgspec.structs.replace(self._configured(stored.value, left=False), session=session)
+        joined = leader_fence.returned(there, self._clock.utc_iso())
         ops.append(Set(node.key, encode(joined, stored.data), node.version))
         happenings = [of_node(EventKind.NODE_JOINED, stored.value, joined, f"{reason} again")]
         if joined.fence != stored.value.fence:
@@ -123,11 +143,24 @@ class Membership:
             ops.append(Delete(member.key, member.version))
         return ops, happenings
 
+    def _promising(self, node: Entry | None, watchdog_s: float, reason: str) -> _Steps:
+        if node is None:
+            raise Refused(self._node.name, "its record is gone")
+        stored = self._node_record(node)
+        after = msgspec.structs.replace(stored.value, watchdog_s=watchdog_s)
+        kind = EventKind.NODE_WATCHDOG_ARMED if watchdog_s else EventKind.NODE_WATCHDOG_DISARMED
+        return [Set(node.key, encode(after, stored.data), node.version)], [of_node(kind, stored.value, after, reason)]
+
     def _configured(self, record: NodeRecord, *, left: bool) -> NodeRecord:
-        """The node's record with what this machine's configuration says of it; mode and drain stay."""
+        """The node's record with what this machine itself knows of it; mode and drain stay."""
         ours = self._node
         return msgspec.structs.replace(
-            record, left=left, coordinator=ours.coordinator, labels=ours.labels, address=ours.address
+            record,
+            left=left,
+            coordinator=ours.coordinator,
+            labels=ours.labels,
+            address=ours.address,
+            watchdog_s=self._watchdog_s,
         )
 
     def _node_record(self, entry: Entry) -> Stored[NodeRecord]:

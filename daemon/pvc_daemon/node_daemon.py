@@ -12,13 +12,14 @@ from pvc_core.errors import PvcError, StoreUnavailable
 from pvc_core.journal import Journal, Notes
 from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
-from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads
+from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads, Watchdog
 from pvc_core.registry import Registry
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.leader_loop import LeaderLoop
 from pvc_daemon.membership import Membership, host_identity
 from pvc_daemon.reporter import Reporter
+from pvc_daemon.watchdog_keeper import WatchdogKeeper
 
 log = structlog.get_logger(__name__)
 REGISTER_AGAIN_S = 1.0
@@ -37,8 +38,9 @@ class NodeDaemon:
         version: str,
         threads: Threads = SYSTEM_THREADS,
         host: str = "",
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """`host` names the running host, by default this one (`host_identity`)."""
+        """`host` names the running host, by default this one (`host_identity`); `watchdog`, if any, is the host's."""
         name = configuration.node_name
         self._name = name
         self._coordinator = configuration.node.coordinator
@@ -70,6 +72,10 @@ class NodeDaemon:
             plugin_troubles=registry.calls.troubles,
             threads=threads,
         )
+        timeout_s = configuration.watchdog.timeout_s
+        self._watchdog_keeper = watchdog and WatchdogKeeper(
+            name, watchdog, timeout_s, store, self._membership, self._has_guests, clock, threads
+        )
         self._election: Election | None = None
         self._leader: LeaderLoop | None = None
         self._leader_lock = threads.lock()
@@ -86,6 +92,8 @@ class NodeDaemon:
         self._threads.start("membership", self._keep_registered)
         self._agent.start()
         self._reporter.start()
+        if self._watchdog_keeper:
+            self._watchdog_keeper.start()
         self._hypervisor.add_listener(self._hypervisor_event)
         if self._coordinator:
             self._election = Election(self._store, self._name, self._elected, self._threads)
@@ -99,12 +107,16 @@ class NodeDaemon:
         self._elected(None)
         self._agent.close()
         self._reporter.close()
+        has_left = False
         try:
             if self._election:
                 self._election.stop()
             self._membership.leave()
+            has_left = True
         except StoreUnavailable as error:
             log.warning("left_without_store", node=self._name, problem=error.problem)
+        if self._watchdog_keeper:
+            self._watchdog_keeper.close(may_disarm=has_left)
         self._notifier.close()
         self._notes.close()
         self._hypervisor.close()
@@ -140,6 +152,10 @@ class NodeDaemon:
                     self._stopping.wait(REGISTER_AGAIN_S)
             self._agent.wake()
             self._reporter.report_soon()
+
+    def _has_guests(self) -> bool:
+        """Whether VMs are to run here, or do."""
+        return self._agent.records.owns_vms() or self._reporter.has_seen_guests()
 
     def _hypervisor_event(self, event: DomainEvent | None) -> None:
         """None: the hypervisor is there (again), which placement should know."""

@@ -18,6 +18,7 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord
 from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord, is_being_recovered
 from pvc_core.ports import ClusterStore, Entry, Subscription, Threads
+from pvc_core.vm_states import OFF
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T", bound=msgspec.Struct)
@@ -75,6 +76,13 @@ class OwnRecords:
         """A copy of the VMs in the ledger by UUID; those whose record does not parse are missing."""
         with self._lock:
             return dict(self._vms)
+
+    def owns_vms(self) -> bool:
+        """Whether a VM may run on this node, is on its way here, or cannot be read."""
+        with self._lock:
+            reserved = self._ledger.value.vms if self._ledger else {}
+            vms = [(held.incoming, self._vms.get(uuid)) for uuid, held in reserved.items()]
+        return any(incoming or vm is None or vm.value.state not in OFF for incoming, vm in vms)
 
     def vm(self, uuid: str) -> Stored[VmRecord] | None:
         """One of them."""

@@ -69,6 +69,10 @@ class Reporter:
         """Something worth seeing has changed."""
         self._wanted.set()
 
+    def has_seen_guests(self) -> bool:
+        """Whether PVC's domains were active on this host when it was looked last."""
+        return not self._last.domains.keys() <= self._last.unknown_domains.keys()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:

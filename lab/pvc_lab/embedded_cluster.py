@@ -6,9 +6,11 @@ Real node daemons, the real API under gunicorn, the real command; each a process
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -53,12 +55,15 @@ class EmbeddedCluster:
         workers: int = 1,
         labels: Mapping[str, Mapping[str, str]] | None = None,
         port: int | None = None,
+        watchdog_s: float = 0.0,
     ) -> None:
+        """`watchdog_s`: the time of each node's watchdog, a process that cuts its power; 0: they have none."""
         self.root = root
         self.nodes = tuple(nodes)
         self._memory_mib = memory_mib
         self._workers = workers
         self._labels = labels or {}
+        self._watchdog_s = watchdog_s
         self.port = free_port() if port is None else port
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.token = ""
@@ -124,6 +129,10 @@ class EmbeddedCluster:
         """Start the API, in the background."""
         self._spawn("api", [program("pvc-api")], self.configuration_path(self.nodes[0]))
 
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a node's daemon or the "api" a signal, such as one that stops it where it stands."""
+        self._processes[name].send_signal(number)
+
     def stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         """End a node's daemon or the "api" by a signal and wait for it."""
         process = self._processes.pop(name)
@@ -182,8 +191,14 @@ class EmbeddedCluster:
             f'[node]\nname = "{node}"\n'
             f'hypervisor = "simulated://{self.root}/hosts?memory_mib={self._memory_mib}&cores=4"\n'
             f"labels = {{{labels}}}\n"
+            f"{self._watchdog(node)}"
             f'[api]\nlisten = "127.0.0.1:{self.port}"\nworkers = {self._workers}\n'
         )
+
+    def _watchdog(self, node: str) -> str:
+        command = json.dumps([sys.executable, "-m", "pvc_lab.power_cut", f"{self.root}/hosts", node])
+        section = f'[watchdog]\ndriver = "process"\ntimeout_s = {self._watchdog_s}\ncommand = {command}\n'
+        return section if self._watchdog_s else ""
 
     # ------------------------------------------------------------------------------------- guests
 

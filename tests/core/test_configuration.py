@@ -38,6 +38,9 @@ hypervisor = "simulated:///world"
 address = "10.0.0.1"
 coordinator = false
 labels = { rack = "r1" }
+[watchdog]
+driver = "device"
+timeout_s = 30
 [api]
 listen = "0.0.0.0:443"
 workers = 4
@@ -51,6 +54,7 @@ level = "debug"
     configuration = load_configuration(str(file))
     assert (configuration.node_name, configuration.node.labels) == ("hv1", {"rack": "r1"})
     assert not configuration.node.coordinator
+    assert (configuration.watchdog.driver, configuration.watchdog.timeout_s) == ("device", 30.0)
     assert (configuration.api.workers, configuration.plugins.blocked) == (4, ("acme",))
 
 

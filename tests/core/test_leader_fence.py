@@ -22,6 +22,7 @@ from pvc_core.fence_memory import (
     answered,
     asked,
     look,
+    newly_gone,
     written,
 )
 from pvc_core.fencing import FenceVerdict
@@ -161,7 +162,9 @@ def test_an_armed_watchdog_is_proof_when_its_time_and_the_margin_are_over() -> N
     waits = leader_fence.decide(snapshot, look(memory, snapshot, 14.9), 14.9)
     assert (waits.actions, waits.wake_at_s) == ((), 15.0)
     (confirm,) = decided(snapshot, 15.0, memory)
-    assert confirm == ConfirmFence("hv1", 1, "its watchdog has ended it: 10 s after it lost its session")
+    assert confirm == ConfirmFence(
+        "hv1", 1, "its watchdog has fenced it: it was to be off 10 s after the end of its session"
+    )
 
 
 def test_a_new_leader_waits_the_watchdogs_time_from_when_it_saw_the_loss_itself() -> None:
@@ -169,6 +172,27 @@ def test_a_new_leader_waits_the_watchdogs_time_from_when_it_saw_the_loss_itself(
     memory = look(FenceMemory(), snapshot, 1000.0)
     assert [type(action) for action in decided(snapshot, 1014.0, memory)] == [AskAgents]
     assert [type(action) for action in decided(snapshot, 1015.0, memory)] == [ConfirmFence]
+
+
+def test_a_session_that_nobody_saw_begin_and_end_makes_the_watchdogs_time_begin_anew() -> None:
+    snapshot, memory = being_fenced(a_cluster(watchdog_s=10.0))
+    hv1 = snapshot.nodes["hv1"]
+    record = _with(hv1.record.value, session="second")
+    later = replace(snapshot, nodes={**snapshot.nodes, "hv1": replace(hv1, record=stored(hv1.record.key, record))})
+    assert newly_gone(memory, snapshot) == ()
+    assert newly_gone(memory, later) == ("hv1",)
+    memory = look(memory, later, 100.0)
+    assert ConfirmFence not in [type(action) for action in decided(later, 114.9, memory)]
+    assert ConfirmFence in [type(action) for action in decided(later, 115.0, memory)]
+
+
+def test_the_time_of_a_loss_counts_from_when_the_store_itself_says_that_the_session_is_gone() -> None:
+    snapshot, _ = being_fenced(a_cluster(watchdog_s=10.0))
+    memory = look(FenceMemory(), snapshot, 0.0, there={"hv1"})
+    assert leader_fence.decide(snapshot, memory, 50.0).actions == (), "its session is just not seen yet"
+    memory = look(memory, snapshot, 50.0)
+    assert ConfirmFence not in [type(action) for action in decided(snapshot, 64.9, memory)]
+    assert ConfirmFence in [type(action) for action in decided(snapshot, 65.0, memory)]
 
 
 # -------------------------------------------------------------------------------------------------- called off

@@ -99,7 +99,7 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_MIGRATION_FAILED: "A migration failed; the VM runs on on `node`.",
     EventKind.VM_MIGRATED: "A VM has arrived on `target`.",
     EventKind.VM_MOVED: "A VM belongs to `target` now: it was off, or was shut down to move there.",
-    EventKind.VM_HELD: "No node could take a VM: it is off, or shut down, and starts again when its home is ready.",
+    EventKind.VM_HELD: "No node can take a VM: it is off or shut down until its home or, if so chosen, any is ready.",
     EventKind.VM_STAYED: "A drain or a return of `node` could not help this VM.",
     EventKind.VM_RECOVERING: "The node of a VM is off: the VM starts on `target`.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",

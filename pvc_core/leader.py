@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
-from pvc_core import changes, leader_plan, leader_recovery
+from pvc_core import changes, leader_held, leader_plan, leader_recovery
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node, stayed
@@ -30,6 +30,7 @@ from pvc_core.leader_actions import (
     PlanAction,
     Policies,
     RecoverVm,
+    StartHeld,
     StartVm,
     VmAction,
     drain_of,
@@ -49,7 +50,7 @@ __all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back",
 
 
 def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
-    """What to do now for every node that is recovered, drained or taken back, then for the plan that was applied."""
+    """What to do now for nodes that are recovered, drained or taken back, for the applied plan, and for held VMs."""
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
     for name in sorted(snapshot.nodes):
@@ -64,6 +65,7 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
         elif node.mode is NodeMode.UNFLUSHING:
             actions += unflush(node, snapshot, placer, slots)
     actions += leader_plan.decide(snapshot, placer, slots)
+    actions += leader_held.start_held(snapshot, placer, policies)
     return tuple(_first_per_vm(actions))
 
 
@@ -91,6 +93,8 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
         return leader_plan.change_for(action, snapshot, placer, now)
     if isinstance(action, RecoverVm | LoseVm | FinishRecovery):
         return leader_recovery.change_for(action, snapshot, placer, now)
+    if isinstance(action, StartHeld):
+        return leader_held.change_for(action, snapshot, placer, now)
     node = snapshot.nodes.get(action.node)
     if node is None:
         raise Refused(action.node, "it is gone")

@@ -44,6 +44,17 @@ class StartVm:
 
 
 @dataclass(frozen=True)
+class StartHeld:
+    """Start a held VM on `node`, the first that can take it."""
+
+    node: str
+    uuid: str
+    reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """How the node was chosen."""
+
+
+@dataclass(frozen=True)
 class HoldVm:
     """Shut a VM down and remember that it starts again when `node` is ready."""
 
@@ -148,4 +159,4 @@ class FinishPlan:
 PlanAction = BeginStep | EndStep | FinishPlan
 VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
 RecoveryAction = RecoverVm | LoseVm | FinishRecovery
-LeaderAction = VmAction | FinishDrain | PlanAction | RecoveryAction
+LeaderAction = VmAction | StartHeld | FinishDrain | PlanAction | RecoveryAction

@@ -14,7 +14,7 @@ import msgspec
 
 from pvc_core.errors import InvalidInput
 from pvc_core.limits import check_limit
-from pvc_core.model import MigrationMethod, OnPoweroff, VmMetadata
+from pvc_core.model import HeldUntil, MigrationMethod, OnPoweroff, VmMetadata
 from pvc_core.selector_expression import check_selector
 
 LIST_FIELDS = ("node_limit", "tags")
@@ -22,6 +22,7 @@ FIELDS = VmMetadata.__struct_fields__
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "migration_method": get_args(MigrationMethod),
     "on_poweroff": get_args(OnPoweroff),
+    "held_until": get_args(HeldUntil),
 }
 
 

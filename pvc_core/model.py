@@ -16,6 +16,7 @@ from pvc_core.layout import SCHEMA_VERSION
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
+HeldUntil = Literal["home", "any"]
 Admission = Literal["off", "warn", "refuse"]
 RuleKind = Literal["together", "apart", "prefer"]
 
@@ -49,7 +50,8 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     node_limit: nodes it may run on, or label:NAME=VALUE; empty = any. node_selector: "" = the cluster's default.
     max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s and
-    start_failures: None = cluster's. on_poweroff: what follows when its guest powers off by itself.
+    start_failures: None = cluster's. on_poweroff: what follows when its guest powers off by itself. held_until: a held
+    VM waits for its home, or starts on any candidate that appears.
     """
 
     node_limit: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
     on_poweroff: OnPoweroff = "restart"
     start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     profile: str = ""
 
@@ -91,7 +94,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     after_shutdown: Literal["stopped", "disabled"] = "stopped"
     """While shutting down: the state that follows."""
     held: bool = False
-    """Stopped because no candidate was left; starts again when its home becomes ready."""
+    """Stopped because no candidate was left; starts again when its home becomes ready, or as `held_until` says."""
     transition: int = 0
     """Counts every change of the state or of what is wanted in it, so that an agent that missed steps knows."""
     reason: str = ""

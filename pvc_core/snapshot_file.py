@@ -24,6 +24,7 @@ from pvc_core.codec import Stored
 from pvc_core.errors import InvalidInput
 from pvc_core.model import (
     DomainReport,
+    HeldUntil,
     Ledger,
     Member,
     MigrationMethod,
@@ -31,6 +32,7 @@ from pvc_core.model import (
     NodeMode,
     NodeRecord,
     NodeReport,
+    OnPoweroff,
     Reservation,
     Rule,
     Settings,
@@ -87,6 +89,9 @@ class VmEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recovery_policy: str = "restart"
     priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
     migration_method: MigrationMethod = "none"
+    on_poweroff: OnPoweroff = "restart"
+    start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     faults: Faults = Faults()
 

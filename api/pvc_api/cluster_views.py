@@ -46,7 +46,8 @@ def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
         if record.state is VmState.FAILED:
             yield f"VM {record.name} has failed: {record.reason}"
         if record.held:
-            yield f"VM {record.name} is held until {record.home} is ready: {record.reason}"
+            until = f"{record.home} is ready" if record.metadata.held_until == "home" else "a node can take it"
+            yield f"VM {record.name} is held until {until}: {record.reason}"
         if is_outside_limit(record, snapshot):
             yield f"VM {record.name} is on {record.node}, outside its limit ({', '.join(record.metadata.node_limit)})"
         if record.node not in snapshot.nodes:

@@ -13,7 +13,7 @@ import msgspec
 
 from pvc_api.authentication import Role
 from pvc_core.events import Event
-from pvc_core.model import FenceReport, MigrationMethod, NodeMode, OnPoweroff, RuleKind
+from pvc_core.model import FenceReport, HeldUntil, MigrationMethod, NodeMode, OnPoweroff, RuleKind
 from pvc_core.placement import Decision
 from pvc_core.plan_record import StepState
 
@@ -68,6 +68,7 @@ class VmView(Answer, frozen=True, kw_only=True, gc=False):
     shutdown_timeout_s: int | None = None
     on_poweroff: OnPoweroff = "restart"
     start_failures: int | None = None
+    held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     profile: str = ""
     limit_violated: bool = False

@@ -62,6 +62,7 @@ def view_of(record: VmRecord, version: int, progress: int | None = None, limit_v
         shutdown_timeout_s=metadata.shutdown_timeout_s,
         on_poweroff=metadata.on_poweroff,
         start_failures=metadata.start_failures,
+        held_until=metadata.held_until,
         tags=metadata.tags,
         profile=metadata.profile,
         limit_violated=limit_violated,

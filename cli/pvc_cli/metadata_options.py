@@ -17,6 +17,7 @@ from pvc_cli.session import F
 
 MIGRATION_METHODS = ("live", "shutdown", "none")
 ON_POWEROFF = ("restart", "stop")
+HELD_UNTIL = ("home", "any")
 
 
 class NumberOrDefault(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
@@ -116,6 +117,12 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=NumberOrDefault(),
         help="How often it may fail to start or crash within the cluster's window before it is given up, 1 to 100, or "
         "`default`.  [default: the cluster's]",
+    ),
+    click.option(
+        "--held-until",
+        type=click.Choice(HELD_UNTIL),
+        help="When it was stopped for want of a node: it waits for its home, or starts on any node that can take it.  "
+        "[default: home]",
     ),
     click.option(
         "--tag",

@@ -35,6 +35,7 @@ class VmView(TypedDict):
     shutdown_timeout_s: int | None
     on_poweroff: str
     start_failures: int | None
+    held_until: str
     tags: list[str]
     profile: str
     limit_violated: bool
@@ -68,6 +69,7 @@ METADATA_FIELDS = (
     "shutdown_timeout_s",
     "on_poweroff",
     "start_failures",
+    "held_until",
     "tags",
     "profile",
 )

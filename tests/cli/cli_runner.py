@@ -136,6 +136,7 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
         "shutdown_timeout_s": None,
         "on_poweroff": "restart",
         "start_failures": None,
+        "held_until": "home",
         "tags": [],
         "profile": "",
         "limit_violated": False,

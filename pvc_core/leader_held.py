@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""leader_held: held VMs that do not wait for their home: they start on any candidate that appears.
+
+Everything that may make one appear changes the snapshot (a node returns, memory comes free, a limit is another), so
+they are placed anew on each, the most important first, after what drains are about to need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pvc_core import changes
+from pvc_core.changes import Change
+from pvc_core.errors import Refused
+from pvc_core.leader_actions import Policies, StartHeld, drain_of
+from pvc_core.leader_recovery import after_loss
+from pvc_core.model import NodeMode, VmRecord, VmState
+from pvc_core.placement import Placer
+from pvc_core.plugin_types import PlacementRequest
+from pvc_core.snapshot import ClusterSnapshot
+
+
+def start_held(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> Iterator[StartHeld]:
+    """A start for each that has a candidate now."""
+    waiting = [vm.value for vm in snapshot.vms.values() if _waits(vm.value, snapshot)]
+    due = [record for record in waiting if after_loss(record, snapshot, placer, policies)[0] != "hold"]
+    if not due:
+        return
+    planner = placer.planner(snapshot)
+    planner.place_all(_leaving(snapshot))
+    for decision in planner.place_all(PlacementRequest.for_vm(record) for record in due):
+        if decision.node:
+            reason = f"it was held until a node can take it; {decision.reason}"
+            yield StartHeld(decision.node, decision.uuid, reason, decision)
+
+
+def _waits(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
+    """Whether the VM is off, and held until there is a candidate; a home that is coming back starts it itself."""
+    if not record.held or record.state is not VmState.STOPPED or record.metadata.held_until != "any":
+        return False
+    home = snapshot.nodes.get(record.home)
+    is_coming_back = home is not None and home.mode is NodeMode.UNFLUSHING and home.is_alive
+    return not is_coming_back and not changes.unreadable_ledger(snapshot, record.node)
+
+
+def _leaving(snapshot: ClusterSnapshot) -> Iterator[PlacementRequest]:
+    """The VMs that drains have yet to move, each of which needs a place first."""
+    for name, node in snapshot.nodes.items():
+        if node.mode is NodeMode.FLUSHING:
+            for vm in snapshot.vms_by_node.get(name, ()):
+                if vm.value.state is VmState.RUNNING and vm.value.uuid not in drain_of(node).stayed:
+                    yield PlacementRequest.for_vm(vm.value, exclude=frozenset({name}))
+
+
+def change_for(action: StartHeld, snapshot: ClusterSnapshot, placer: Placer, now: str) -> Change:
+    """The transaction: the VM starts on the node, its home stays. Raises `Refused` or `NoCandidate`."""
+    stored = snapshot.vms.get(action.uuid)
+    if stored is None:
+        raise Refused(action.uuid, "it is gone")
+    record = stored.value
+    if not _waits(record, snapshot):
+        raise Refused(record.name, f"it is {record.state} on {record.node} and waits for no candidate")
+    if action.node not in snapshot.nodes:
+        raise Refused(action.node, "it is gone")
+    decision = placer.place(PlacementRequest.for_vm(record), snapshot, only=action.node)
+    decision.raise_if_none()
+    ledgers = changes.ledgers_of(snapshot, record.node, action.node)
+    change = changes.start_on(stored, action.node, action.reason, now, ledgers, action.decision)
+    return changes.on_same_node(change, snapshot, action.node)

@@ -15,6 +15,22 @@ import click
 from pvc_cli.references import LimitEntry, SelectorReference
 from pvc_cli.session import F
 
+METADATA_FIELDS = (
+    "node_limit",
+    "node_selector",
+    "node_autostart",
+    "migration_method",
+    "max_downtime_ms",
+    "recovery_policy",
+    "priority",
+    "shutdown_timeout_s",
+    "on_poweroff",
+    "start_failures",
+    "held_until",
+    "tags",
+    "profile",
+)
+"""The fields of a VM that `define` and `meta` set."""
 MIGRATION_METHODS = ("live", "shutdown", "none")
 ON_POWEROFF = ("restart", "stop")
 HELD_UNTIL = ("home", "any")

@@ -58,24 +58,6 @@ class VmInfo(VmView):
     rules: list[VmRule]
 
 
-METADATA_FIELDS = (
-    "node_limit",
-    "node_selector",
-    "node_autostart",
-    "migration_method",
-    "max_downtime_ms",
-    "recovery_policy",
-    "priority",
-    "shutdown_timeout_s",
-    "on_poweroff",
-    "start_failures",
-    "held_until",
-    "tags",
-    "profile",
-)
-"""The fields of a VM that `define` and `meta` set."""
-
-
 class MovingVm(TypedDict):
     """A VM that a drain is busy with."""
 

@@ -9,12 +9,12 @@ import click
 
 from pvc_cli.definition_files import confirmed, diff_of, edited, kept_on_failure, read_definition
 from pvc_cli.following import seconds_to_wait, wait_options
-from pvc_cli.metadata_options import metadata_options, metadata_patch
+from pvc_cli.metadata_options import METADATA_FIELDS, metadata_options, metadata_patch
 from pvc_cli.output import emit
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import facts_table
-from pvc_cli.views import METADATA_FIELDS, VmView
+from pvc_cli.views import VmView
 from pvc_cli.vm_outcomes import conclude, in_state
 from pvc_cli.vm_places import target_option
 from pvc_cli.words import name_of, whereabouts

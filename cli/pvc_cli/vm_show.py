@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 
 import click
 
-from pvc_cli.metadata_options import names_in
+from pvc_cli.metadata_options import METADATA_FIELDS, names_in
 from pvc_cli.output import emit
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import METADATA_FIELDS, VmInfo, VmRule, VmView
+from pvc_cli.views import VmInfo, VmRule, VmView
 from pvc_cli.vm_definition import metadata_value
 from pvc_cli.words import MOOD_OF_STATE, NOTHING, listed, memory, name_of, vm_notes, yes_no
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cli_runner import Cli, FakeApi, a_vm, an_outcome
 
-from pvc_cli.views import METADATA_FIELDS
+from pvc_cli.metadata_options import METADATA_FIELDS
 from pvc_core.model import VmMetadata
 
 XML = "<domain><name>web1</name></domain>"

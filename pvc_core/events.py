@@ -65,6 +65,7 @@ class EventKind(enum.StrEnum):
     NODE_WATCHDOG_DISARMED = "node_watchdog_disarmed"
     FENCE_DEVICE_ADDED = "fence_device_added"
     FENCE_DEVICE_REMOVED = "fence_device_removed"
+    FENCE_DEVICE_USELESS = "fence_device_useless"
     PLAN_APPLIED = "plan_applied"
     PLAN_CANCELLED = "plan_cancelled"
     PLAN_STEP_ENDED = "plan_step_ended"
@@ -116,7 +117,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_WATCHDOG_ARMED: "A node that VMs are to run on is off soon after it has lost the store, by itself.",
     EventKind.NODE_WATCHDOG_DISARMED: "A node does not end itself any more when it has lost the store.",
     EventKind.FENCE_DEVICE_ADDED: "A further device can switch `node` off.",
-    EventKind.FENCE_DEVICE_REMOVED: "A device is not asked to switch `node` off any more.",
+    EventKind.FENCE_DEVICE_REMOVED: "A device is not asked to switch `node` off any more, or none is.",
+    EventKind.FENCE_DEVICE_USELESS: "A device of a node that has joined is silent, or calls it off though it lives.",
     EventKind.PLAN_APPLIED: "A plan is to be carried out.",
     EventKind.PLAN_CANCELLED: "No further step of the plan begins.",
     EventKind.PLAN_STEP_ENDED: "A step of the plan is done, has failed, or gave way to something else.",
@@ -163,6 +165,7 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.NODE_FENCED: Severity.WARNING,
     EventKind.NODE_FENCE_ENDED: Severity.WARNING,
     EventKind.NODE_RECOVERED: Severity.WARNING,
+    EventKind.FENCE_DEVICE_USELESS: Severity.WARNING,
     EventKind.PLUGIN_FAILED: Severity.WARNING,
 }
 """Of the kinds that are more than information."""

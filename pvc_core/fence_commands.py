@@ -5,59 +5,117 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pvc_core import layout
 from pvc_core.changes import Change
-from pvc_core.codec import encode
+from pvc_core.codec import Stored, decode, encode
 from pvc_core.command_base import CommandBase, Outcome
-from pvc_core.errors import InvalidInput, NotFound
+from pvc_core.errors import BrokenRecord, InvalidInput, NotFound, Refused
 from pvc_core.events import EventKind, Happening
+from pvc_core.fence_checks import CheckedDevice, check_device
 from pvc_core.fence_devices import NodeFenceDevices, NumberedDevice, checked_device, read_devices
-from pvc_core.fencing import FenceDevice, FenceRequest, FenceStatus, device_problems, fence_status
-from pvc_core.ports import Create, Op, Set
+from pvc_core.fencing import FenceDevice, FenceRequest, device_problems
+from pvc_core.ports import Check, Create, Entry, Op, Set
 from pvc_core.snapshot import ClusterSnapshot
 
 MAX_ASKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class CheckedDevice:
-    """A device and what it says."""
+class DeviceOutcome(Outcome):
+    """devices: those that the node has after the command, secrets included. number: of the one that is new, or 0."""
 
-    number: int
-    device: FenceDevice
-    status: FenceStatus
+    devices: tuple[NumberedDevice, ...] = field(default=(), repr=False)
+    number: int = 0
 
 
 class FenceCommands(CommandBase):
     """Commands on the fence devices of nodes."""
 
     def fence_devices(self, node: str) -> tuple[NumberedDevice, ...]:
-        """The devices of a node as they are in the store, secrets included. Raises `NotFound`."""
+        """The devices of a node as they are in the store, secrets included. Raises `NotFound` or `BrokenRecord`."""
         self._view.snapshot().node(node)
         stored = read_devices(self._store, node)
         return stored.value.devices if stored else ()
 
-    def add_fence_device(self, node: str, agent: str, parameters: Mapping[str, str], level: int = 1) -> Outcome:
-        """One more device that can switch the node off. Raises `InvalidInput`, `NotFound` or `PluginError`."""
+    def add_fence_device(self, node: str, agent: str, parameters: Mapping[str, str], level: int = 1) -> DeviceOutcome:
+        """One more device that can switch the node off.
+
+        Raises `InvalidInput`, `NotFound`, `PluginError`, or `Refused` when the node has this very device.
+        """
         self._view.snapshot().node(node)
-        device = self._checked_device(node, FenceDevice(agent, dict(parameters), level))
+        device = self._device_that_fits(node, FenceDevice(agent, dict(parameters), level))
+        after = NodeFenceDevices()
 
         def decide(snapshot: ClusterSnapshot) -> Change:
+            nonlocal after
             snapshot.node(node)
             stored = read_devices(self._store, node)
             before = stored.value if stored else NodeFenceDevices()
+            for each in before.devices:
+                if each.device == device:
+                    raise Refused(node, f"its fence device {each.number} is this very device")
             number = before.last_number + 1
             after = NodeFenceDevices(devices=(*before.devices, NumberedDevice(number, device)), last_number=number)
-            key = layout.fence_devices(node)
-            op: Op = Set(key, encode(after, stored.data), stored.version) if stored else Create(key, encode(after))
             reason = f"fence device {number} of {node} added: {agent}, level {level}"
-            return Change((op,), reason, happenings=(Happening(EventKind.FENCE_DEVICE_ADDED, reason, node=node),))
+            return _written(node, stored, after, reason, EventKind.FENCE_DEVICE_ADDED)
 
-        return self._outcome(self._view.commit(decide))
+        change = self._view.commit(decide)
+        return DeviceOutcome(change.reason, True, devices=after.devices, number=after.last_number)
 
-    def _checked_device(self, node: str, device: FenceDevice) -> FenceDevice:
+    def remove_fence_device(self, node: str, number: int) -> DeviceOutcome:
+        """Forget a device. Raises `NotFound` with the numbers that there are."""
+        after = NodeFenceDevices()
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            nonlocal after
+            snapshot.node(node)
+            stored = read_devices(self._store, node)
+            before = stored.value if stored else NodeFenceDevices()
+            left = tuple(each for each in before.devices if each.number != number)
+            if len(left) == len(before.devices):
+                raise NotFound(f"fence device of {node}", str(number), [str(each.number) for each in left])
+            after = NodeFenceDevices(devices=left, last_number=before.last_number)
+            reason = f"fence device {number} of {node} is removed"
+            return _written(node, stored, after, reason, EventKind.FENCE_DEVICE_REMOVED)
+
+        return DeviceOutcome(self._view.commit(decide).reason, True, devices=after.devices)
+
+    def clear_fence_devices(self, node: str) -> DeviceOutcome:
+        """Forget all devices of a node, also in a record that does not parse. Raises `NotFound`."""
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            snapshot.node(node)
+            entry = self._store.get(layout.fence_devices(node))
+            if entry is None:
+                return Change((), f"{node} has no fence device")
+            try:
+                stored = decode(entry, NodeFenceDevices)
+            except BrokenRecord:
+                reason = f"the broken record of the fence devices of {node} is replaced: it has none"
+                return _replaced(node, entry, NodeFenceDevices(), reason)
+            if not stored.value.devices:
+                return Change((), f"{node} has no fence device", seen=(Check(entry.key, entry.version),))
+            reason = f"all fence devices of {node} are removed"
+            return _replaced(node, entry, NodeFenceDevices(last_number=stored.value.last_number), reason)
+
+        change = self._view.commit(decide)
+        return DeviceOutcome(change.reason, bool(change.ops))
+
+    def check_fence_devices(self, node: str) -> tuple[CheckedDevice, ...]:
+        """Ask every device of the node for its status and nothing else, from this machine, side by side."""
+        snapshot = self._view.snapshot()
+        found = snapshot.node(node)
+        devices = self.fence_devices(node)
+
+        def asked(each: NumberedDevice) -> CheckedDevice:
+            return check_device(found, each, self._registry, snapshot.settings)
+
+        with ThreadPoolExecutor(MAX_ASKED_AT_ONCE) as pool:
+            return tuple(pool.map(asked, devices))
+
+    def _device_that_fits(self, node: str, device: FenceDevice) -> FenceDevice:
         """The device, if it can be meant, by the rules for all and by its agent's."""
         checked_device(device, self._registry.fence_agents)
         entry = self._registry.fence_agents[device.agent]
@@ -67,38 +125,16 @@ class FenceCommands(CommandBase):
             raise InvalidInput(f"parameters.{name}", problem)
         return device
 
-    def remove_fence_device(self, node: str, number: int) -> Outcome:
-        """Forget a device. Raises `NotFound` with the numbers that there are."""
 
-        def decide(snapshot: ClusterSnapshot) -> Change:
-            snapshot.node(node)
-            stored = read_devices(self._store, node)
-            left = tuple(each for each in stored.value.devices if each.number != number) if stored else ()
-            if stored is None or len(left) == len(stored.value.devices):
-                known = tuple(str(each.number) for each in stored.value.devices) if stored else ()
-                raise NotFound(f"fence device of {node}", str(number), known)
-            after = NodeFenceDevices(devices=left, last_number=stored.value.last_number)
-            op = Set(stored.key, encode(after, stored.data), stored.version)
-            reason = f"fence device {number} of {node} is removed"
-            return Change((op,), reason, happenings=(Happening(EventKind.FENCE_DEVICE_REMOVED, reason, node=node),))
+def _written(
+    node: str, stored: Stored[NodeFenceDevices] | None, after: NodeFenceDevices, reason: str, kind: EventKind
+) -> Change:
+    key = layout.fence_devices(node)
+    op: Op = Set(key, encode(after, stored.data), stored.version) if stored else Create(key, encode(after))
+    return Change((op,), reason, happenings=(Happening(kind, reason, node=node),))
 
-        return self._outcome(self._view.commit(decide))
 
-    def test_fence_devices(self, node: str) -> tuple[CheckedDevice, ...]:
-        """Ask every device of the node for its status and nothing else, from this machine, side by side."""
-        snapshot = self._view.snapshot()
-        address = snapshot.node(node).record.value.address
-        devices = self.fence_devices(node)
-
-        def asked(each: NumberedDevice) -> CheckedDevice:
-            entry = self._registry.fence_agents.get(each.device.agent)
-            if entry is None:
-                status = FenceStatus("unknown", f"the fence agent {each.device.agent} is not installed here")
-            else:
-                request = FenceRequest(node, address, each.device.parameters)
-                options = self._registry.options(entry.plugin, snapshot.settings)
-                status = fence_status(entry, request, self._registry.calls, options)
-            return CheckedDevice(each.number, each.device, status)
-
-        with ThreadPoolExecutor(MAX_ASKED_AT_ONCE) as pool:
-            return tuple(pool.map(asked, devices))
+def _replaced(node: str, entry: Entry, after: NodeFenceDevices, reason: str) -> Change:
+    """Nothing of what stood there is kept: it may be what does not parse."""
+    happening = Happening(EventKind.FENCE_DEVICE_REMOVED, reason, node=node)
+    return Change((Set(entry.key, encode(after), entry.version),), reason, happenings=(happening,))

@@ -67,7 +67,12 @@ def checked_device(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -
 
 def is_secret(name: str, entry: FenceAgentEntry) -> bool:
     """Whether nobody may read a parameter again: the agent says so, or its name does, as a mistyped one may."""
-    return name in entry.secrets or _SECRET_BY_NAME.search(name) is not None
+    return name in entry.secrets or sounds_secret(name)
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a parameter of this name may hold a secret, as far as can be told without its agent."""
+    return _SECRET_BY_NAME.search(name) is not None
 
 
 def shown_parameters(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterNotifyTest, ClusterSettings
 from pvc_api.resources.cluster_plan import ClusterPlan
 from pvc_api.resources.events import EventCollection
+from pvc_api.resources.fence_devices import FenceDeviceCollection, FenceDeviceResource, FenceTestResource
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState, NodeFence
 from pvc_api.resources.plans import (
     ClusterBalance,
@@ -77,6 +78,9 @@ def _routes(services: Services) -> dict[str, object]:
         "/node/{node}": Node(services),
         "/node/{node}/domain-state": NodeDomainState(services),
         "/node/{node}/fence": NodeFence(services),
+        "/node/{node}/fence-device": FenceDeviceCollection(services),
+        "/node/{node}/fence-device/{number}": FenceDeviceResource(services),
+        "/node/{node}/fence-test": FenceTestResource(services),
         "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),

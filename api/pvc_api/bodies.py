@@ -120,6 +120,18 @@ class NotifyTestBody(Body, frozen=True):
     message: str = ""
 
 
+class FenceDeviceBody(Body, frozen=True):
+    """A device that can switch a node off. parameters: of its fence agent. level: lower ones are tried first."""
+
+    agent: str
+    parameters: dict[str, str] = msgspec.field(default_factory=dict)
+    level: int = 1
+
+
+class FenceTestBody(Body, frozen=True):
+    """Nothing has to be said."""
+
+
 class TokenBody(Body, frozen=True):
     """A new token. `expires_in_s`: for how long it is good; without it, until it is removed."""
 

@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from pvc_core.contributions import ApiBody, ApiQuery
 from pvc_core.errors import InvalidInput
+from pvc_core.fence_devices import sounds_secret
 from pvc_core.strict_reading import meant, nearest
 
 T = TypeVar("T")
@@ -52,7 +53,8 @@ def _explain(message: str, model: object, value: object) -> InvalidInput:
     missing = _MISSING.fullmatch(problem)
     if missing:
         return InvalidInput(_field(steps, missing["name"]), "is required")
-    shown = "" if isinstance(found, Mapping | list | tuple) or found is None else str(found)[:_SHOWN_CHARACTERS]
+    hidden = isinstance(found, Mapping | list | tuple) or found is None or any(map(sounds_secret, steps[-1:]))
+    shown = "" if hidden else str(found)[:_SHOWN_CHARACTERS]
     return InvalidInput(_field(steps), _lower_first(problem.replace("`", "")), shown, _choices(kind))
 
 

@@ -29,6 +29,7 @@ METHODS_BY_ROLE = {
         ("GET", "/node"),
         ("GET", "/node/hv1"),
         ("GET", "/node/hv1/domain-state"),
+        ("GET", "/node/hv1/fence-device"),
         ("GET", "/cluster"),
         ("GET", "/cluster/settings"),
         ("GET", "/cluster/rule"),
@@ -41,6 +42,7 @@ METHODS_BY_ROLE = {
     "operator": [
         ("POST", "/vm"),
         ("POST", "/node/hv1/fence"),
+        ("POST", "/node/hv1/fence-test"),
         ("POST", "/vm/web1"),
         ("PUT", "/vm/web1"),
         ("DELETE", "/vm/web1"),
@@ -52,6 +54,9 @@ METHODS_BY_ROLE = {
         ("DELETE", "/cluster/plan"),
     ],
     "admin": [
+        ("POST", "/node/hv1/fence-device"),
+        ("DELETE", "/node/hv1/fence-device"),
+        ("DELETE", "/node/hv1/fence-device/7"),
         ("POST", "/cluster/settings"),
         ("POST", "/cluster/notify-test"),
         ("POST", "/cluster/rule"),
@@ -134,7 +139,7 @@ def test_every_method_of_the_api_is_tried_above(api: httpx.Client) -> None:
         for path, operations in paths.items()
         for method in operations
     } - {("GET", "/health")}
-    names = {"web1": "vm", "hv1": "node", "selectors": "name", "nobody": "name"}
+    names = {"web1": "vm", "hv1": "node", "selectors": "name", "nobody": "name", "7": "number"}
     tried = {(method, "/".join(names.get(part, part) for part in path.split("/"))) for _, method, path in EVERY_METHOD}
     assert tried == served
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from stored_cluster import StoredCluster, refused_without_a_trace
 
-from pvc_core import hookimpl
-from pvc_core.errors import InvalidInput, NotFound, PvcError
+from pvc_core import hookimpl, layout
+from pvc_core.errors import BrokenRecord, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.event_log import EventLog
+from pvc_core.fence_checks import finding
 from pvc_core.fence_devices import MASK, shown_parameters
 from pvc_core.fencing import FenceAgentEntry, FenceDevice, FenceRequest
+from pvc_core.ports import Create
 from pvc_core.registry import Registry
 from pvc_core.testing.fake_fence_device import FakeFenceDevice
 
@@ -101,12 +103,12 @@ def test_secrets_are_masked_and_everything_is_while_the_agent_is_unknown(pdu: Pd
 def test_a_dry_check_asks_every_device_and_switches_nothing(fenced: StoredCluster, pdu: Pdu) -> None:
     fenced.commands.add_fence_device("hv1", "pdu", {"password": SECRET})
     fenced.commands.add_fence_device("hv1", "pdu", {"password": "wrong"}, level=2)
-    right, wrong = fenced.commands.test_fence_devices("hv1")
+    right, wrong = fenced.commands.check_fence_devices("hv1")
     assert (right.status.power, wrong.status.power) == ("on", "unknown")
     assert "does not accept the password" in wrong.status.detail
     assert pdu.device.asked == [("status", "hv1")] * 2
     with pytest.raises(PvcError):
-        fenced.commands.test_fence_devices("hv9")
+        fenced.commands.check_fence_devices("hv9")
 
 
 def test_what_an_agent_finds_wrong_with_a_parameter_is_refused(tmp_path: Path) -> None:
@@ -130,3 +132,49 @@ def test_what_an_agent_finds_wrong_with_a_parameter_is_refused(tmp_path: Path) -
 def test_a_parameter_whose_name_tells_of_a_secret_is_masked_whatever_its_agent_says(pdu: Pdu, name: str) -> None:
     device = FenceDevice("pdu", {name: SECRET})
     assert shown_parameters(device, {"pdu": pdu.device.entry()}) == {name: MASK}
+
+
+def test_the_very_same_device_is_refused_a_second_time(fenced: StoredCluster) -> None:
+    fenced.commands.add_fence_device("hv1", "pdu", {"outlet": "1"})
+    with refused_without_a_trace(fenced, Refused, "fence device 1 is this very device"):
+        fenced.commands.add_fence_device("hv1", "pdu", {"outlet": "1"})
+    assert fenced.commands.add_fence_device("hv2", "pdu", {"outlet": "1"}).number == 1
+    assert fenced.commands.add_fence_device("hv1", "pdu", {"outlet": "1"}, level=2).number == 2
+
+
+def test_all_devices_of_a_node_are_forgotten_at_once_and_their_numbers_never_come_back(fenced: StoredCluster) -> None:
+    for node, outlet in (("hv1", "1"), ("hv1", "2"), ("hv2", "3")):
+        fenced.commands.add_fence_device(node, "pdu", {"outlet": outlet})
+    assert fenced.commands.clear_fence_devices("hv1").reason == "all fence devices of hv1 are removed"
+    assert (numbers(fenced), numbers(fenced, "hv2")) == ([], [1])
+    assert not fenced.commands.clear_fence_devices("hv1").changed
+    fenced.commands.add_fence_device("hv1", "pdu", {"outlet": "1"})
+    assert numbers(fenced) == [3]
+    with pytest.raises(NotFound):
+        fenced.commands.clear_fence_devices("hv9")
+
+
+@pytest.mark.parametrize("record", [b"no JSON", b'{"devices": 3}', b"[]"])
+def test_a_record_that_does_not_parse_is_told_and_can_be_cleared(fenced: StoredCluster, record: bytes) -> None:
+    fenced.store.transaction([Create(layout.fence_devices("hv1"), record)])
+    for command in (
+        lambda: fenced.commands.fence_devices("hv1"),
+        lambda: fenced.commands.add_fence_device("hv1", "pdu", {}),
+        lambda: fenced.commands.remove_fence_device("hv1", 1),
+    ):
+        with refused_without_a_trace(fenced, BrokenRecord, "/fencing/hv1"):
+            command()
+    assert "broken record" in fenced.commands.clear_fence_devices("hv1").reason
+    assert fenced.commands.add_fence_device("hv1", "pdu", {}).number == 1
+
+
+def test_a_device_that_calls_a_living_node_off_would_be_of_no_use(fenced: StoredCluster, pdu: Pdu) -> None:
+    fenced.commands.add_fence_device("hv1", "pdu", {"password": SECRET})
+    pdu.device.off.add("hv1")
+    (checked,) = fenced.commands.check_fence_devices("hv1")
+    assert "it switches something else" in checked.problem
+    assert finding("hv1", [checked]).startswith(
+        "hv1 could not be switched off if it were lost: device 1 (pdu): it says"
+    )
+    pdu.device.off.clear()
+    assert finding("hv1", fenced.commands.check_fence_devices("hv1")) == ""

@@ -14,6 +14,8 @@ COMMANDS = {
     "ready": "pvc_cli.node_drain:ready",
     "fence": "pvc_cli.node_fence:fence",
     "confirm-fenced": "pvc_cli.node_fence:confirm_fenced",
+    "fence-device": "pvc_cli.node_fence_devices:fence_device",
+    "fence-test": "pvc_cli.node_fence_devices:fence_test",
 }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from pvc_api import bodies, plugin_answers, views
+from pvc_api import bodies, fence_answers, plugin_answers, views
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
-from pvc_cli import client, cluster_notify, following
+from pvc_cli import client, cluster_notify, fence_views, following
 from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
@@ -34,7 +34,8 @@ NAMES = [name for name, _, _ in ALL]
 WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
-    node list|info|flush|ready|fence|confirm-fenced
+    node list|info|flush|ready|fence|confirm-fenced|fence-test
+    node:fence-device add|list|remove|clear
     cluster status|settings|capacity|snapshot|balance|apply|plan|notify-test
     cluster:rule add|list|show|remove
     plugin list|show|new
@@ -121,6 +122,9 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.VmRule, views.VmRuleView),
         (cli_views.RuleView, views.RuleView),
         (cli_views.RuleOutcome, views.RuleOutcome),
+        (fence_views.FenceDeviceView, fence_answers.FenceDeviceView),
+        (fence_views.FenceAgentView, fence_answers.FenceAgentView),
+        (fence_views.CheckedDeviceView, fence_answers.CheckedDeviceView),
         (cli_views.EventView, Event),
         (cli_views.TokenView, views.TokenView),
         (cli_views.Decision, Decision),

@@ -7,14 +7,14 @@ moment in which a recovery hangs on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pvc_core.fence_devices import NumberedDevice
 from pvc_core.fencing import FenceDevice, FenceRequest, FenceStatus, fence_status
 from pvc_core.model import Settings
 from pvc_core.registry import Registry
-from pvc_core.snapshot import NodeView
+from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,20 @@ class CheckedDevice:
     device: FenceDevice
     status: FenceStatus
     problem: str = ""
+
+
+def joined(snapshot: ClusterSnapshot, checked: Mapping[str, str]) -> dict[str, str]:
+    """The nodes whose daemon has joined since they were last checked, with the daemon's session, which `checked` holds.
+
+    Not those in maintenance, whose devices may be unplugged: they count as joined when that is over.
+    """
+    return {
+        name: node.member.value.session
+        for name, node in sorted(snapshot.nodes.items())
+        if node.member is not None
+        and not node.record.value.maintenance
+        and checked.get(name) != node.member.value.session
+    }
 
 
 def check_device(node: NodeView, each: NumberedDevice, registry: Registry, settings: Settings) -> CheckedDevice:

@@ -80,12 +80,8 @@ class Api:
         wait_s: float = 0,
         parameters: Mapping[str, str] | None = None,
         if_match: str = "",
-        work_s: float = 0,
     ) -> Answer:
-        """One request. `path` is quoted part by part, so that a name with a slash or a space stays one part.
-
-        work_s: how much longer than usual the API may take for this.
-        """
+        """One request. `path` is quoted part by part, so that a name with a slash or a space stays one part."""
         import httpx
 
         query = dict(parameters or {})
@@ -98,7 +94,7 @@ class Api:
                 params=query,
                 json=body,
                 headers={"If-Match": if_match} if if_match else {},
-                timeout=self._timeout(wait_s, work_s),
+                timeout=self._timeout(wait_s),
             )
         except httpx.TimeoutException as error:
             raise ApiUnreachable(self.where, "no answer in time") from error
@@ -130,10 +126,10 @@ class Api:
         except httpx.HTTPError as error:
             raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
 
-    def _timeout(self, wait_s: float, work_s: float = 0) -> httpx.Timeout:
+    def _timeout(self, wait_s: float) -> httpx.Timeout:
         import httpx
 
-        hold_s = min(wait_s, MAX_HOLD_S) + work_s
+        hold_s = min(wait_s, MAX_HOLD_S)
         return httpx.Timeout(self.patience_s + hold_s, connect=min(CONNECT_TIMEOUT_S, self.patience_s))
 
     def _answer(self, response: httpx.Response) -> Answer:

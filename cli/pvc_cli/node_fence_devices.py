@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -132,7 +133,8 @@ def fence_test(session: Session, node: str) -> int:
 
     A device that is silent may take a minute. The exit status is 1 when one would not be of use, or there is none.
     """
-    document = session.api.request("POST", "node", node, "fence-test", body={}, work_s=TEST_S).document
+    patient = replace(session.api, patience_s=TEST_S)
+    document = patient.post("node", node, "fence-test", body={}).document
     devices: list[CheckedDeviceView] = document["devices"]
     none = f"{node} has no fence device; add one with `pvc node fence-device add`"
     emit(

@@ -26,6 +26,7 @@ from pvc_core.placement import Placer
 from pvc_core.ports import Clock, ClusterStore, Threads
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_daemon.fence_checker import FenceChecker
 from pvc_daemon.fence_runner import FenceRunner
 from pvc_daemon.housekeeping import Housekeeping
 
@@ -61,6 +62,7 @@ class LeaderLoop:
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
         self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads)
+        self._fence_checker = FenceChecker(store, registry, self._notes, threads)
         self._stopping = threads.event()
 
     def start(self) -> None:
@@ -101,6 +103,7 @@ class LeaderLoop:
             for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
                 if self._stopping.is_set() or not self._carry_out(action, view):
                     break
+            self._fence_checker.look(view, self._stopping.is_set)
             self._housekeeping.trim_events(view.settings.events_kept)
 
     def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:

@@ -12,11 +12,12 @@ from stored_cluster import StoredCluster, refused_without_a_trace
 from pvc_core import hookimpl, layout
 from pvc_core.errors import BrokenRecord, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.event_log import EventLog
-from pvc_core.fence_checks import finding
+from pvc_core.fence_checks import finding, joined
 from pvc_core.fence_devices import MASK, shown_parameters
 from pvc_core.fencing import FenceAgentEntry, FenceDevice, FenceRequest
 from pvc_core.ports import Create
 from pvc_core.registry import Registry
+from pvc_core.testing.builders import a_node, a_snapshot
 from pvc_core.testing.fake_fence_device import FakeFenceDevice
 
 SECRET = "Swordfish-4711"
@@ -178,3 +179,11 @@ def test_a_device_that_calls_a_living_node_off_would_be_of_no_use(fenced: Stored
     )
     pdu.device.off.clear()
     assert finding("hv1", fenced.commands.check_fence_devices("hv1")) == ""
+
+
+def test_nodes_are_checked_when_their_daemon_joins_and_not_in_maintenance() -> None:
+    snapshot = a_snapshot([a_node("hv1"), a_node("hv2", alive=False), a_node("hv3", maintenance=True)])
+    new = joined(snapshot, {})
+    assert list(new) == ["hv1"]
+    assert joined(snapshot, new) == {}
+    assert joined(snapshot, {"hv1": "its former session"}) == new

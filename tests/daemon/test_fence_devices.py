@@ -30,6 +30,8 @@ PLUGIN = """
             return FenceVerdict(is_off, f"outlet {request.device['outlet']} says {'off' if is_off else 'on'}")
 
         def status(self, request):
+            if request.device["outlet"] == "silent":
+                raise TimeoutError("no answer")
             return FenceStatus("on")
 
     @hookimpl
@@ -94,3 +96,18 @@ def test_a_device_that_refuses_leaves_everything_where_it_is(cluster: EmbeddedCl
     operator.wait(lambda s: "outlet refusing says on" in told(operator, "node_not_fenced"), "the refusal to be told")
     assert operator.vm("web1").node == "hv2"
     assert not told(operator, "node_fenced")
+
+
+def test_the_devices_of_a_node_that_joins_are_asked_and_a_silent_one_is_told(
+    cluster: EmbeddedCluster, operator: Operator
+) -> None:
+    configure(operator, "hv1", "honest")
+    configure(operator, "hv2", "honest", "silent")
+    for node in ("hv1", "hv2"):
+        cluster.stop(node, signal.SIGTERM)
+        cluster.start_daemon(node)
+    operator.wait(lambda s: told(operator, "fence_device_useless") != "", "the silent device to be told of")
+    problem = told(operator, "fence_device_useless")
+    assert problem.startswith("hv2 could not be switched off if it were lost: device 2 (acme-pdu): ")
+    assert "no answer" in problem
+    assert not any(SECRET in cluster.log_path(node).read_text() for node in cluster.nodes)

@@ -122,7 +122,8 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
     if verdict is not None and verdict.confirmed:
         yield ConfirmFence(name, number, verdict.detail or "a fence agent confirmed it")
         return
-    if record.watchdog_s:
+    waits_for_watchdog = record.watchdog_s > 0
+    if waits_for_watchdog:
         over_s = memory.gone_since_s[name] + record.watchdog_s + snapshot.settings.watchdog_margin_s
         if now_s >= over_s:
             reason = (
@@ -131,7 +132,7 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
             yield ConfirmFence(name, number, reason)
             return
         yield over_s
-    if verdict is not None and record.fence:
+    if verdict is not None and record.fence and not waits_for_watchdog:  # what is proven soon needs nobody's help
         refusals = memory.refusals.get(name, 0)
         if refusals and (verdict.detail != record.fence.problem or refusals >= TOLD_EVERY):
             yield NoteRefusal(name, number, refusals, verdict.detail)

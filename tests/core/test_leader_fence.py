@@ -167,6 +167,16 @@ def test_an_armed_watchdog_is_proof_when_its_time_and_the_margin_are_over() -> N
     )
 
 
+def test_nobody_is_alarmed_by_a_refusal_while_the_watchdog_will_prove_it() -> None:
+    snapshot, memory = being_fenced(a_cluster(watchdog_s=10.0))
+    for now_s in (2.0, 7.0, 12.0):
+        (ask,) = decided(snapshot, now_s, memory)
+        assert isinstance(ask, AskAgents), "a device may confirm it sooner"
+        memory = answered(asked(memory, ask), ask, ON, now_s)
+        assert decided(snapshot, now_s, memory) == ()
+    assert [type(action) for action in decided(snapshot, 15.0, memory)] == [ConfirmFence]
+
+
 def test_a_new_leader_waits_the_watchdogs_time_from_when_it_saw_the_loss_itself() -> None:
     snapshot, _ = being_fenced(a_cluster(watchdog_s=10.0))
     memory = look(FenceMemory(), snapshot, 1000.0)

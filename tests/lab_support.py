@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lab tests ask of a guest's console: does it count, and has it counted on without a restart."""
+"""What lab tests ask of a guest's console, and how they leave a cluster for the next test."""
 
 from __future__ import annotations
 
+from operators import Operator
+from pvc_core.errors import Refused
+from pvc_core.model import FenceStep, NodeMode, Settings
+from pvc_core.settings_changes import SETTING_NAMES
+from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.vm_states import OFF
 from pvc_lab.real_cluster import RealCluster
 from pvc_lab.tour_cluster import ConsoleMark
 from pvc_lab.waiting import wait_for
@@ -19,3 +25,42 @@ def counted_on(cluster: RealCluster, name: str, mark: ConsoleMark) -> bool:
     wait_for(lambda: cluster.console(name) != mark, f"the console of {name} to count on", deadline_s=120)
     now = cluster.console(name)
     return now.boot_id == mark.boot_id and now.ticks > mark.ticks
+
+
+def clean_up(operator: Operator, settings: Settings | None = None) -> None:
+    """Every VM gone, every node ready, these settings (else the default ones). No part may be broken any more."""
+    commands = operator.commands
+    wanted = settings or Settings()
+    commands.change_settings({name: getattr(wanted, name) for name in SETTING_NAMES})
+    operator.wait(lambda s: all(n.is_alive for n in s.nodes.values()), "every daemon to be there")
+    operator.wait(lambda s: not any(_is_being_fenced(n) for n in s.nodes.values()), "all recoveries to be over")
+
+    def all_off(snapshot: ClusterSnapshot) -> bool:
+        for stored in snapshot.vms.values():
+            if stored.value.state not in OFF:
+                try:
+                    commands.stop(stored.value.uuid)
+                except Refused:  # it migrates: cancel that, then stop it in the next round
+                    commands.start(stored.value.uuid)
+        return all(stored.value.state in OFF for stored in snapshot.vms.values())
+
+    def all_ready(snapshot: ClusterSnapshot) -> bool:
+        for node in snapshot.nodes.values():
+            if node.mode is NodeMode.FLUSHED:
+                commands.ready(node.name)
+        return all(node.mode is NodeMode.READY for node in snapshot.nodes.values())
+
+    operator.wait(all_off, "all VMs off")
+    for uuid in operator.view.snapshot().vms:
+        commands.undefine(uuid)
+    operator.wait(all_ready, "nodes ready")
+    operator.wait(lambda s: not any(n.reserved.vms for n in s.nodes.values()), "ledgers empty")
+    operator.wait(
+        lambda s: all(n.report is not None and n.report.value.hypervisor_connected for n in s.nodes.values()),
+        "every hypervisor to answer",
+    )
+
+
+def _is_being_fenced(node: NodeView) -> bool:
+    fence = node.record.value.fence
+    return fence is not None and fence.step is not FenceStep.RECOVERED

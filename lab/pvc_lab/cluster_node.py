@@ -11,7 +11,9 @@ import signal
 import threading
 from pathlib import Path
 
+from pvc_lab.bmc import Bmc, Power
 from pvc_lab.cluster_configuration import ClusterConfiguration
+from pvc_lab.host_bmc import host_bmc
 from pvc_lab.host_process import HostProcess
 from pvc_lab.hypervisor_host import HypervisorHost
 from pvc_lab.lab import Lab
@@ -19,6 +21,8 @@ from pvc_lab.processes import end_process
 from pvc_lab.tour_cluster import program
 
 STOP_DEADLINE_S = 20.0
+RESET_COMMAND = ("busybox", "reboot", "-f")
+"""Run on a host, it ends the host as a watchdog does."""
 _LOG_NAME = "pvc-node"
 
 
@@ -35,6 +39,10 @@ class ClusterNode:
         self._configuration = configuration
         self._daemon: HostProcess | None = None
         self._power = threading.RLock()
+        self._is_to_be_on = False
+        self.boots = 0
+        """How often it was switched on, or started again after a reset."""
+        self._bmc: Bmc | None = None
 
     @property
     def host(self) -> HypervisorHost:
@@ -51,15 +59,57 @@ class ClusterNode:
     def boot(self) -> None:
         """Switch the host on, with libvirtd and the daemon; nothing to do if it is on."""
         with self._power:
+            self._is_to_be_on = True
             if not self.host.is_on:
                 self.host.power_on()
+                self._tell_bmc("on")
                 self.start_daemon()
+                self.boots += 1
 
     def power_off(self) -> None:
         """Pull the power: everything on the host is gone at once, unannounced; nothing to do if it is off."""
         with self._power:
+            self._is_to_be_on = False
             self.host.power_off()
             self._daemon = None
+            self._tell_bmc("off")
+
+    def boot_after_reset(self) -> None:
+        """Start the host again if its system has ended by itself, as a machine does that its watchdog has reset."""
+        with self._power:
+            if self._is_to_be_on and not self.host.is_on:
+                self.host.power_off()  # what is left of it
+                self.boot()
+
+    def start_bmc(self) -> None:
+        """Give the host a BMC, which switches it."""
+        self._bmc = host_bmc(self._lab, self.name, self._switch)
+        self._bmc.start()
+
+    @property
+    def bmc(self) -> Bmc:
+        """The host's BMC, which breaks on its own: it hangs, dies, disobeys. Raises `NodeError` if it has none."""
+        if self._bmc is None:
+            raise NodeError(f"{self.name} has no BMC")
+        return self._bmc
+
+    def end(self) -> None:
+        """End the BMC, and the daemon cleanly, if they are ours and there."""
+        if self._bmc is not None:
+            self._bmc.stop()
+        if self.daemon_runs:
+            self.continue_daemon()
+            self.stop_daemon()
+
+    def _switch(self, power: Power) -> None:
+        if power == "on":
+            self.boot()
+        else:
+            self.power_off()
+
+    def _tell_bmc(self, power: Power) -> None:
+        if self._bmc is not None:
+            self._bmc.power = power
 
     def cut_cable(self) -> None:
         """Let nothing in or out of the host until healed, not even across a boot; all goes on running, alone."""
@@ -76,6 +126,7 @@ class ClusterNode:
         with self._power:
             if self.daemon_runs:
                 raise NodeError(f"the daemon of {self.name} runs already")
+            self._is_to_be_on = True
             self._configuration.write_node(self.name)
             environment = self._configuration.environment(self.name)
             self._daemon = self._lab.spawn_on(self.name, [program("pvc-node")], environment, name=_LOG_NAME)
@@ -113,8 +164,9 @@ class ClusterNode:
     # ------------------------------------------------------------------------------------------------- repair
 
     def make_whole(self) -> None:
-        """Undo every fault: afterwards the cable is in, the host is on, and libvirtd and the daemon run."""
+        """Undo every fault: afterwards the BMC obeys, the cable is in, the host is on, libvirtd and the daemon run."""
         with self._power:
+            self._mend_bmc()
             self.heal_cable()
             self.boot()
             self.continue_daemon()
@@ -122,6 +174,15 @@ class ClusterNode:
                 self.start_libvirtd()
             if not self.daemon_runs:
                 self.start_daemon()
+
+    def _mend_bmc(self) -> None:
+        if self._bmc is None:
+            return
+        self._bmc.ignore_commands(False)
+        if self._bmc.process is None:
+            self._bmc.start()
+        else:
+            self._bmc.speak()
 
     def _running_daemon(self) -> HostProcess:
         if self._daemon is None or self._daemon.poll() is not None:

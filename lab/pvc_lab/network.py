@@ -27,6 +27,8 @@ from pvc_lab.processes import ProcessIdentity
 SERVICES_ADDRESS = 254
 OUTSIDE_ADDRESS = 253
 HOST_LINK = "eth0"
+FIRST_BMC_ADDRESS = 101
+MOST_BMCS = 100
 MAX_NAME_LENGTH = 15  # IFNAMSIZ without its final zero
 
 _RANGE = ipaddress.IPv4Network("10.77.0.0/16")
@@ -51,7 +53,8 @@ class Network:
         self._cut_dir = runtime_dir / "cut-cables"
 
     @property
-    def _switch(self) -> str:
+    def switch(self) -> str:
+        """The namespace of the switch, in which also BMCs live: no cable of a host leads to them."""
         return f"{self.prefix}-switch"
 
     def namespace(self, host: str) -> str:
@@ -64,14 +67,26 @@ class Network:
             raise NetworkError("a network has no addresses before it is up")
         return f"10.77.{self.subnet_number}.{number}"
 
+    def add_bmc_address(self, number: int) -> str:
+        """Give the BMC of host `number` an address in the switch's namespace; the same every time."""
+        if not 1 <= number <= MOST_BMCS:
+            raise NetworkError(f"only hosts 1 to {MOST_BMCS} have BMCs, not host {number}")
+        address = self.address(FIRST_BMC_ADDRESS - 1 + number)
+        with _namespace_routes(self.switch) as switch:
+            bridge = _index(switch, _BRIDGE)
+            if not any(each.get("address") == address for each in switch.get_addr(index=bridge)):
+                _give_address(switch, _BRIDGE, address)
+        return address
+
     def up(self) -> None:
         """Build the switch and plug the outside into it."""
-        netns.create(self._switch)
-        with _namespace_routes(self._switch) as switch:
+        netns.create(self.switch)
+        with _namespace_routes(self.switch) as switch:
             switch.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, state="up")
+            switch.link("set", index=_index(switch, "lo"), state="up")  # BMCs in here talk to themselves
         with _subnet_lock(), IPRoute() as outside:
             self.subnet_number = free_subnet_number(outside)
-            outside.link("add", ifname=self.prefix, kind="veth", peer={"ifname": _UPLINK, "net_ns_fd": self._switch})
+            outside.link("add", ifname=self.prefix, kind="veth", peer={"ifname": _UPLINK, "net_ns_fd": self.switch})
             _give_address(outside, self.prefix, self.address(OUTSIDE_ADDRESS))
         self._connect_port(_UPLINK)
 
@@ -80,7 +95,7 @@ class Network:
         if len(host) > MAX_NAME_LENGTH:
             raise NetworkError(f"host name {host!r} is longer than {MAX_NAME_LENGTH} characters")
         netns.create(self.namespace(host))
-        with _namespace_routes(self._switch) as switch:
+        with _namespace_routes(self.switch) as switch:
             peer = {"ifname": HOST_LINK, "net_ns_fd": self.namespace(host), "address": _hardware_address(number)}
             switch.link("add", ifname=host, kind="veth", peer=peer)
         with _namespace_routes(self.namespace(host)) as inside:
@@ -90,9 +105,9 @@ class Network:
 
     def unplug(self, host: str) -> None:
         """Take a host's cable out: from now on not even a connection's end reaches anybody."""
-        if self._switch not in netns.listnetns():
+        if self.switch not in netns.listnetns():
             return
-        with _namespace_routes(self._switch) as switch:
+        with _namespace_routes(self.switch) as switch:
             _delete_link(switch, host)
 
     def remove_namespace(self, host: str) -> None:
@@ -118,12 +133,12 @@ class Network:
         return self._cut_dir / host
 
     def _connect_port(self, port: str, *, up: bool = True) -> None:
-        with _namespace_routes(self._switch) as switch:
+        with _namespace_routes(self.switch) as switch:
             bridge = _index(switch, _BRIDGE)
             switch.link("set", index=_index(switch, port), master=bridge, state="up" if up else "down")
 
     def _set_port(self, port: str, *, up: bool) -> None:
-        with _namespace_routes(self._switch) as switch:
+        with _namespace_routes(self.switch) as switch:
             for index in switch.link_lookup(ifname=port):  # none while the host is off
                 switch.link("set", index=index, state="up" if up else "down")
 

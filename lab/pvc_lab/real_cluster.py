@@ -20,6 +20,7 @@ from pvc_lab.guest_image import ticks
 from pvc_lab.host_process import HostProcess
 from pvc_lab.lab import Lab
 from pvc_lab.processes import end_process, last_lines
+from pvc_lab.resets import Resets
 from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, make_admin_token, program
 from pvc_lab.two_node_watch import TwoNodeWatch
 from pvc_lab.waiting import wait_for
@@ -31,7 +32,8 @@ NODE_MEMORY_MIB = 2048
 class RealCluster:
     """Lab and PVC together, in `root`. Where it is up already (`make lab-up`), `attach` instead of `up`.
 
-    `store_members`: 3 is a ZooKeeper ensemble on machines of its own. `store_options`: of the store's URL.
+    `store_members`: 3 is a ZooKeeper ensemble on machines of its own. `store_options`: of the store's URL. `bmcs`: each
+    host has one, and boots again when its system has ended by itself, as after a reset.
     """
 
     kind = "real parts: ZooKeeper, libvirt, QEMU guests, the API under gunicorn with TLS"
@@ -45,12 +47,15 @@ class RealCluster:
         memory_mib: int = NODE_MEMORY_MIB,
         store_members: int = 1,
         store_options: Mapping[str, object] | None = None,
+        bmcs: bool = False,
     ) -> None:
         self.lab = Lab(root, nodes, store_members=store_members)
         self.configuration = ClusterConfiguration(
             self.lab, workers=workers, memory_mib=memory_mib, store_options=store_options or {}
         )
         self.nodes = {name: ClusterNode(self.lab, name, self.configuration) for name in self.lab.nodes}
+        self._has_bmcs = bmcs
+        self._resets: Resets | None = None
         self._api: HostProcess | None = None
         self._watch: TwoNodeWatch | None = None
         self._token = ""
@@ -73,6 +78,8 @@ class RealCluster:
             self.configuration.make_certificate()
             for node in self.nodes.values():
                 node.start_daemon()
+            if self._has_bmcs:
+                self._start_bmcs()
             self.start_api()
             self._token = make_admin_token(self.configuration.path(SERVICES))
             self._access_path.write_text(json.dumps(dict(self.environment)))
@@ -92,13 +99,26 @@ class RealCluster:
 
     def down(self) -> None:
         """Stop PVC and take the lab down with all guests. Can be repeated, also after a crash."""
+        if self._resets is not None:
+            self._resets.close()
         if self._watch is not None:
             self._watch.close()
         self.stop_api()
         with ThreadPoolExecutor(len(self.nodes)) as together:
-            list(together.map(_let_go, self.nodes.values()))
+            list(together.map(ClusterNode.end, self.nodes.values()))
         self.lab.down()
         self._access_path.unlink(missing_ok=True)
+
+    def _start_bmcs(self) -> None:
+        with ThreadPoolExecutor(len(self.nodes)) as together:
+            list(together.map(ClusterNode.start_bmc, self.nodes.values()))
+        self._resets = Resets(self.nodes.values())
+        self._resets.start()
+
+    def make_whole(self) -> None:
+        """Undo every fault of every node; VMs are where they are."""
+        with ThreadPoolExecutor(len(self.nodes)) as together:
+            list(together.map(ClusterNode.make_whole, self.nodes.values()))
 
     def start_api(self) -> None:
         """Start the API on the machine of the services."""
@@ -186,10 +206,3 @@ class RealCluster:
         if self._watch is None:
             raise RuntimeError("the cluster is not up, or was brought up by another program")
         return self._watch
-
-
-def _let_go(node: ClusterNode) -> None:
-    """End a node's daemon cleanly if it is ours and there."""
-    if node.daemon_runs:
-        node.continue_daemon()
-        node.stop_daemon()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine room for tests of lost nodes: four hypervisors with BMCs, an ensemble, and what is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lab_support import clean_up, ticking
+from operators import Operator
+from pvc_core import layout
+from pvc_core.election import holder_of
+from pvc_core.event_log import EventLog
+from pvc_core.events import Event, EventKind
+from pvc_core.model import FenceStep, NodeMode, Settings
+from pvc_core.ports import SessionState
+from pvc_core.snapshot import ClusterSnapshot
+from pvc_lab.cluster_node import ClusterNode
+from pvc_lab.real_cluster import RealCluster
+from pvc_lab.tour_cluster import ConsoleMark, pvc
+from pvc_lab.waiting import wait_for
+from pvc_lab.zookeeper_ensemble import ZooKeeperEnsemble
+
+SESSION_TIMEOUT_S = 2.0
+SETTINGS = Settings(
+    fence_grace_s=1.0, fence_retry_s=0.5, watchdog_margin_s=1.0, report_interval_s=1.0, autoready_delay_s=0.5
+)
+"""Everything that is waited for is waited for less long than by default."""
+EVENTS_LOOKED_AT = 500
+
+
+class MachineRoom:
+    """A cluster whose parts break, and an operator who looks at it."""
+
+    def __init__(self, cluster: RealCluster, operator: Operator) -> None:
+        self.cluster = cluster
+        self.operator = operator
+        self._events = EventLog(operator.store)
+        self._since = ""
+
+    @staticmethod
+    def of_four_nodes(root: Path) -> RealCluster:
+        """The cluster, not up yet."""
+        options = {"session_timeout_s": SESSION_TIMEOUT_S}
+        return RealCluster(root, 4, workers=1, store_members=3, store_options=options, bmcs=True)
+
+    def tidy(self) -> None:
+        """As before the first test: nothing is broken, no VM, every node ready."""
+        for server in self.ensemble.servers:
+            if server.process is None or server.process.poll() is not None:
+                server.launch()
+        self.ensemble.wait_until_serving()
+        self.cluster.make_whole()
+        self.wait_for_store()
+        clean_up(self.operator, SETTINGS)
+        for console in (self.cluster.lab.root / "consoles").iterdir():
+            console.unlink()
+        self._since = self._events.ids()[-1]
+
+    # ---------------------------------------------------------------------------------------------- parts
+
+    @property
+    def ensemble(self) -> ZooKeeperEnsemble:
+        store = self.cluster.lab.zookeeper
+        assert isinstance(store, ZooKeeperEnsemble)
+        return store
+
+    def leader(self) -> ClusterNode:
+        """The node whose daemon leads."""
+        holder = wait_for(lambda: holder_of(self.operator.store.get(layout.LEADER_HOLDER)), "a leader")
+        return self.cluster.nodes[holder.candidate]
+
+    def followers(self) -> tuple[ClusterNode, ...]:
+        """The others, in order."""
+        leader = self.leader()
+        return tuple(node for node in self.cluster.nodes.values() if node is not leader)
+
+    def wait_for_store(self) -> None:
+        """Until this operator, too, is connected again."""
+        wait_for(lambda: self.operator.store.session_state is SessionState.CONNECTED, "the operator's session")
+
+    def pvc(self, *words: str) -> str:
+        """What an operator types; it has to succeed."""
+        result = pvc(list(words), self.cluster.environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    # --------------------------------------------------------------------------------------------- guests
+
+    def run_guests(self, placed: Mapping[str, ClusterNode]) -> dict[str, ConsoleMark]:
+        """Guests that boot and count, by name on these nodes; where their consoles are."""
+        for name, node in placed.items():
+            self.operator.define_xml(self.cluster.definition(name), target=node.name)
+        self.operator.wait_state(*placed)
+        return {name: ticking(self.cluster, name) for name in placed}
+
+    def wait_restarted(self, marks: Mapping[str, ConsoleMark], *lost: ClusterNode) -> None:
+        """Until these guests run, on nodes that were not lost, and count in another boot than before."""
+        self.operator.wait_state(*marks)
+        for name, mark in marks.items():
+            assert self.operator.vm(name).node not in [node.name for node in lost]
+            wait_for(
+                lambda name=name, mark=mark: self.cluster.console(name).boot_id not in ("", mark.boot_id),
+                f"{name} to boot again",
+            )
+            assert self.cluster.active_on(name) == (self.operator.vm(name).node,)
+
+    # -------------------------------------------------------------------------------------------- history
+
+    def wait(self, predicate: Callable[[ClusterSnapshot], bool], what: str) -> None:
+        self.operator.wait(predicate, what)
+
+    def wait_step(self, node: ClusterNode, *steps: FenceStep) -> None:
+        """Until the fence of a node is at one of these steps."""
+        self.wait(lambda s: (f := s.node(node.name).record.value.fence) is not None and f.step in steps, f"{steps}")
+
+    def wait_refused(self, node: ClusterNode) -> None:
+        """Until it stands there that nothing confirms that a node is off."""
+
+        def is_refused(snapshot: ClusterSnapshot) -> bool:
+            fence = snapshot.node(node.name).record.value.fence
+            return fence is not None and fence.step is FenceStep.FENCING and fence.attempts > 0
+
+        self.wait(is_refused, f"{node.name} not to be fenced")
+
+    def wait_ready(self) -> None:
+        """Until every node is in service."""
+        self.wait(lambda s: all(n.is_alive and n.mode is NodeMode.READY for n in s.nodes.values()), "nodes ready")
+
+    def events(self, kind: EventKind) -> list[Event]:
+        """Those of this test, oldest first."""
+        return [e for e in self._events.last(EVENTS_LOOKED_AT, since=self._since).events if e.kind == kind]
+
+    def nodes_in(self, kind: EventKind) -> set[str]:
+        """The nodes to which it happened in this test."""
+        return {event.node for event in self.events(kind)}

@@ -125,7 +125,7 @@ def _while_busy(case: _Case, action: Action) -> Step:
 def _stray(case: _Case) -> Step:
     if case.domain is None:
         return _NOTHING
-    return Terminate(case.uuid, f"it runs here, but belongs to {case.record.node}", stray=True), None
+    return Terminate(case.uuid, f"it runs here, but belongs to {case.record.node}", stray=True, told=True), None
 
 
 # ------------------------------------------------------------------------------------------- state by state
@@ -218,7 +218,7 @@ def _ask_or_terminate(case: _Case) -> Step:
     if asked is None:
         return AskShutdown(case.uuid, case.record.reason), None
     if case.now_s >= asked + timeout_s:
-        return Terminate(case.uuid, f"the guest has not powered off within {timeout_s} s"), None
+        return Terminate(case.uuid, f"the guest has not powered off within {timeout_s} s", told=True), None
     again_s = (case.memory.asked_last_s or asked) + ASK_AGAIN_S
     if case.now_s >= again_s:
         return AskShutdown(case.uuid, "the guest has not powered off yet: asked again"), None
@@ -235,7 +235,7 @@ def _when_off(case: _Case) -> Step:
     """stopped, failed, disabled: nothing may run."""
     if case.domain is None:
         return _NOTHING
-    return Terminate(case.uuid, f"it runs, but its record says {case.record.state}"), None
+    return Terminate(case.uuid, f"it runs, but its record says {case.record.state}", told=case.is_active), None
 
 
 def _when_migrating(case: _Case) -> Step:

@@ -26,11 +26,15 @@ class AskShutdown:
 
 @dataclass(frozen=True)
 class Terminate:
-    """Destroy the domain. `stray`: the record belongs elsewhere; check that in the store once more."""
+    """Destroy the domain. `stray`: the record belongs elsewhere; check that in the store once more.
+
+    told: it ends a guest that nobody wanted to end like this, which becomes an event of its own.
+    """
 
     uuid: str
     reason: str
     stray: bool = False
+    told: bool = False
 
 
 @dataclass(frozen=True)

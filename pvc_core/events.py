@@ -48,6 +48,7 @@ class EventKind(enum.StrEnum):
     VM_MIGRATED = "vm_migrated"
     VM_MOVED = "vm_moved"
     VM_HELD = "vm_held"
+    VM_TERMINATED = "vm_terminated"
     VM_STAYED = "vm_stayed"
     VM_RECOVERING = "vm_recovering"
     NODE_JOINED = "node_joined"
@@ -56,6 +57,9 @@ class EventKind(enum.StrEnum):
     NODE_FLUSHED = "node_flushed"
     NODE_UNFLUSHING = "node_unflushing"
     NODE_READY = "node_ready"
+    NODE_HYPERVISOR_AWAY = "node_hypervisor_away"
+    NODE_HYPERVISOR_BACK = "node_hypervisor_back"
+    NODE_GONE = "node_gone"
     NODE_LOST = "node_lost"
     NODE_NOT_FENCED = "node_not_fenced"
     NODE_FENCED = "node_fenced"
@@ -101,6 +105,7 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_MIGRATED: "A VM has arrived on `target`.",
     EventKind.VM_MOVED: "A VM belongs to `target` now: it was off, or was shut down to move there.",
     EventKind.VM_HELD: "No node can take a VM: it is off or shut down until its home or, if so chosen, any is ready.",
+    EventKind.VM_TERMINATED: "A guest had its power cut: it did not power off in time, or ran where it must not.",
     EventKind.VM_STAYED: "A drain or a return of `node` could not help this VM.",
     EventKind.VM_RECOVERING: "The node of a VM is off: the VM starts on `target`.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
@@ -109,6 +114,9 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_FLUSHED: "A node is drained.",
     EventKind.NODE_UNFLUSHING: "A node is being taken back into service.",
     EventKind.NODE_READY: "A node is in service again.",
+    EventKind.NODE_HYPERVISOR_AWAY: "A node's hypervisor does not answer: guests run on, nothing can be done there.",
+    EventKind.NODE_HYPERVISOR_BACK: "A node's hypervisor answers again.",
+    EventKind.NODE_GONE: "A node on which no VM is to run is gone: it is not fenced, and takes no VMs.",
     EventKind.NODE_LOST: "A node that VMs are to run on is gone: it is fenced, and then they are recovered.",
     EventKind.NODE_NOT_FENCED: "Nothing confirmed that a lost node is off: nothing is recovered; it is tried again.",
     EventKind.NODE_FENCED: "It is certain that a node is off; its VMs are recovered.",
@@ -158,8 +166,12 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.VM_ENDED: Severity.WARNING,
     EventKind.VM_MIGRATION_FAILED: Severity.WARNING,
     EventKind.VM_HELD: Severity.CRITICAL,
+    EventKind.VM_TERMINATED: Severity.WARNING,
     EventKind.VM_STAYED: Severity.WARNING,
     EventKind.VM_RECOVERING: Severity.WARNING,
+    EventKind.NODE_HYPERVISOR_AWAY: Severity.CRITICAL,
+    EventKind.NODE_HYPERVISOR_BACK: Severity.WARNING,
+    EventKind.NODE_GONE: Severity.WARNING,
     EventKind.NODE_LOST: Severity.CRITICAL,
     EventKind.NODE_NOT_FENCED: Severity.CRITICAL,
     EventKind.NODE_FENCED: Severity.WARNING,

@@ -21,6 +21,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class NoteGone:
+    """Note that `node` is gone without a word, and that there is nothing to fence it for."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class BeginFence:
     """Note that `node` is lost and is to be switched off."""
 
@@ -76,7 +84,7 @@ class TakeBack:
     reason: str
 
 
-FenceAction = BeginFence | AskAgents | NoteRefusal | ConfirmFence | EndFence | TakeBack
+FenceAction = NoteGone | BeginFence | AskAgents | NoteRefusal | ConfirmFence | EndFence | TakeBack
 
 
 # -------------------------------------------------------------------------------------------------- memory
@@ -168,7 +176,7 @@ def written(memory: FenceMemory, action: FenceAction) -> FenceMemory:
                 refusals=_but(memory.refusals, action.node),
                 refused_at_s=_but(memory.refused_at_s, action.node),
             )
-        case AskAgents() | TakeBack():
+        case NoteGone() | AskAgents() | TakeBack():
             return memory
 
 

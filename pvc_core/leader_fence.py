@@ -25,6 +25,7 @@ from pvc_core.fence_memory import (
     EndFence,
     FenceAction,
     FenceMemory,
+    NoteGone,
     NoteRefusal,
     TakeBack,
 )
@@ -37,6 +38,7 @@ SEEN_SOON_S = 1.0
 """A life sign that is in the store already reaches the watched copy within that."""
 TOLD_EVERY = 12
 """A fence that goes on being refused for the same reason is written down again after so many attempts."""
+NO_GUESTS = "no VM is to run there"
 
 
 # ------------------------------------------------------------------------------------------------ deciding
@@ -75,6 +77,9 @@ def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s
     elif is_lost(node, snapshot) and not node.record.value.fenced:
         due_s = memory.gone_since_s[node.name] + snapshot.settings.fence_grace_s
         yield BeginFence(node.name, _why_lost(node, snapshot)) if now_s >= due_s else due_s
+    elif why_not_lost(node, snapshot) == NO_GUESTS and not (node.record.value.fenced or node.record.value.gone_at):
+        due_s = memory.gone_since_s[node.name] + snapshot.settings.fence_grace_s
+        yield NoteGone(node.name, f"its session is gone; {NO_GUESTS}") if now_s >= due_s else due_s
 
 
 def is_lost(node: NodeView, snapshot: ClusterSnapshot) -> bool:
@@ -92,7 +97,7 @@ def why_not_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
     if record.maintenance:
         return "it is in maintenance"
     if not guests_of(node, snapshot):
-        return "no VM is to run there"
+        return NO_GUESTS
     return ""
 
 
@@ -177,6 +182,8 @@ def change_for(action: FenceAction, snapshot: ClusterSnapshot, now: str) -> Chan
     if node is None:
         raise Refused(action.node, "it is gone")
     match action:
+        case NoteGone():
+            return _note_gone(action, node, snapshot, now)
         case BeginFence():
             return _begin(action, node, snapshot, now)
         case NoteRefusal():
@@ -211,11 +218,17 @@ def _ended(report: FenceReport, now: str) -> FenceReport:
 
 
 def returned(record: NodeRecord, now: str) -> NodeRecord:
-    """The record of a node whose daemon joins: a fence that nothing has confirmed yet is over."""
+    """The record of a node whose daemon joins: it is not gone, and a fence that nothing has confirmed yet is over."""
     report = record.fence
-    if report is None or report.step is not FenceStep.FENCING:
-        return record
-    return msgspec.structs.replace(record, fence=_ended(report, now))
+    if report is not None and report.step is FenceStep.FENCING:
+        report = _ended(report, now)
+    return msgspec.structs.replace(record, fence=report, gone_at="")
+
+
+def _note_gone(action: NoteGone, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
+    if (why_not := why_not_lost(node, snapshot)) != NO_GUESTS:
+        raise Refused(node.name, why_not or "VMs are to run there")
+    return _change(node, EventKind.NODE_GONE, action.reason, gone_at=now)
 
 
 def _begin(action: BeginFence, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
@@ -235,7 +248,9 @@ def begin(node: NodeView, reason: str, now: str) -> Change:
         was_ready=node.mode in (NodeMode.READY, NodeMode.UNFLUSHING),
         started_at=now,
     )
-    return _change(node, EventKind.NODE_LOST, reason, fence=report, left=False, reason=reason, changed_at=now)
+    return _change(
+        node, EventKind.NODE_LOST, reason, fence=report, left=False, gone_at="", reason=reason, changed_at=now
+    )
 
 
 def _refused(action: NoteRefusal, node: NodeView) -> Change:

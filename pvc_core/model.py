@@ -161,6 +161,8 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     maintenance: bool = False
     fenced: bool = False
     """It was confirmed to be off, and has not been taken back into service since."""
+    gone_at: str = ""
+    """Since when its daemon is known to be gone without a word while no VM is to run there; "" otherwise."""
     fence: FenceReport | None = None
     """Of the loss that is dealt with, or was dealt with last."""
     watchdog_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0

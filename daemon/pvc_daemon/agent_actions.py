@@ -25,7 +25,8 @@ from pvc_core.agent_actions import (
 )
 from pvc_core.agent_memory import VmMemory
 from pvc_core.codec import Stored, decode
-from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused
+from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused, StoreUnavailable
+from pvc_core.events import EventKind, Happening
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
@@ -168,6 +169,20 @@ class AgentActions:
             return
         log.info("vm_terminated", vm=fresh.value.name, node=self._node, reason=action.reason)
         self._hypervisor.destroy(action.uuid)
+        if action.told:
+            vm = fresh.value
+            reason = f"terminated: {action.reason}"
+            self._tell(Happening(EventKind.VM_TERMINATED, reason, vm.name, vm.uuid, self._node))
+
+    def _tell(self, happening: Happening) -> None:
+        """Write an event of what is no change of a record; what cannot be written is in the log."""
+        events = self._journal.written((happening,))
+        try:
+            self._store.transaction([event.op for event in events])
+        except StoreUnavailable as error:
+            log.warning("event_not_written", kinds=[happening.kind.value], problem=error.problem)
+            return
+        self._journal.tell(events)
 
     def _migrate(self, action: Migrate, stored: Stored[VmRecord], learn: Learn) -> None:
         fresh = self._fresh(action.uuid)

@@ -71,6 +71,7 @@ class NodeDaemon:
             progress=lambda: dict(self._progress),
             plugin_troubles=registry.calls.troubles,
             threads=threads,
+            note=self._notes.note,
         )
         timeout_s = configuration.watchdog.timeout_s
         self._watchdog_keeper = watchdog and WatchdogKeeper(

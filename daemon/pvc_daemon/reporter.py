@@ -11,6 +11,7 @@ import structlog
 from pvc_core import layout
 from pvc_core.codec import encode
 from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
+from pvc_core.events import EventKind, Happening
 from pvc_core.model import DomainReport, NodeReport, PluginTrouble, Settings
 from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set, Thread, Threads
 
@@ -19,6 +20,8 @@ SOON_S = 0.5
 """A report that was asked for goes out after at most this, however often it is asked for."""
 RETRY_S = 1.0
 """While the hypervisor is away, so that its return is soon seen."""
+AWAY_LOOKS = 3
+"""So often in a row it has not answered when an event tells of it: one that is restarted is back before."""
 
 
 class Reporter:
@@ -36,8 +39,12 @@ class Reporter:
         progress: Callable[[], Mapping[str, int]],
         plugin_troubles: Callable[[], Mapping[str, PluginTrouble]],
         threads: Threads,
+        note: Callable[[Happening], None],
     ) -> None:
+        """`note`: writes an event in the background."""
         self._threads = threads
+        self._note = note
+        self._away_looks = 0
         self._key = layout.report(node)
         self._node = node
         self._store = store
@@ -92,6 +99,10 @@ class Reporter:
             host, domains = self._hypervisor.host(), self._hypervisor.domains()
         except HypervisorError as error:
             log.warning("hypervisor_away", node=self._node, reason=error.reason)
+            self._away_looks += 1
+            if self._away_looks == AWAY_LOOKS:
+                reason = f"{error.reason}; its guests run on and nothing can be done with them until it answers"
+                self._note(Happening(EventKind.NODE_HYPERVISOR_AWAY, reason, node=self._node))
             self._last = msgspec.structs.replace(
                 self._last,
                 session=self._store.session_id,
@@ -100,6 +111,9 @@ class Reporter:
                 reported_at=self._clock.utc_iso(),
             )
             return self._last
+        if self._away_looks >= AWAY_LOOKS:
+            self._note(Happening(EventKind.NODE_HYPERVISOR_BACK, "it answers again", node=self._node))
+        self._away_looks = 0
         self._last = NodeReport(
             node=self._node,
             session=self._store.session_id,

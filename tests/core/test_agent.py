@@ -282,7 +282,7 @@ def test_a_disabled_vm_is_off_and_left_alone() -> None:
 @pytest.mark.parametrize("state", OFF)
 def test_what_runs_although_its_record_says_it_is_off_is_terminated(state: VmState) -> None:
     done = action(a_vm(state=state), domains=[a_domain()])
-    assert done == Terminate(uuid_of("web1"), f"it runs, but its record says {state}")
+    assert done == Terminate(uuid_of("web1"), f"it runs, but its record says {state}", told=True)
     assert action(a_vm(state=state)) is None
 
 
@@ -291,7 +291,7 @@ def test_what_runs_although_its_record_says_it_is_off_is_terminated(state: VmSta
 
 def test_a_domain_of_a_vm_that_belongs_elsewhere_is_terminated_as_a_stray() -> None:
     done = decided(domains=[a_domain()], strays=[a_vm(node="hv2")]).actions
-    assert done == (Terminate(uuid_of("web1"), "it runs here, but belongs to hv2", stray=True),)
+    assert done == (Terminate(uuid_of("web1"), "it runs here, but belongs to hv2", stray=True, told=True),)
 
 
 def test_a_domain_whose_migration_to_here_is_under_way_is_no_stray() -> None:

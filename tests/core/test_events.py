@@ -137,6 +137,7 @@ def test_every_kind_has_a_meaning() -> None:
 
 def test_what_stops_a_vm_or_the_recovery_is_critical_and_what_is_not_known_is_information() -> None:
     assert {kind for kind in EventKind if severity_of(kind) is Severity.CRITICAL} == {
+        EventKind.NODE_HYPERVISOR_AWAY,
         EventKind.NODE_LOST,
         EventKind.NODE_NOT_FENCED,
         EventKind.VM_FAILED,

@@ -17,6 +17,7 @@ from pvc_core.fence_memory import (
     EndFence,
     FenceAction,
     FenceMemory,
+    NoteGone,
     NoteRefusal,
     TakeBack,
     answered,
@@ -93,9 +94,23 @@ def test_a_node_is_not_fenced_when_it_is(fields: dict[str, Any]) -> None:
     assert decided(snapshot, 1000.0, look(FenceMemory(), snapshot, 0.0)) == ()
 
 
-def test_a_node_without_guests_is_not_fenced() -> None:
+def test_a_node_without_guests_is_not_fenced_and_that_it_is_gone_is_told_once() -> None:
     snapshot = a_cluster(a_vm("off", state="stopped"), a_vm("held", state="stopped", held=True), a_vm("x", node="hv2"))
-    assert decided(snapshot, 1000.0, look(FenceMemory(), snapshot, 0.0)) == ()
+    memory = look(FenceMemory(), snapshot, 0.0)
+    assert decided(snapshot, 1.9, memory) == ()
+    (gone,) = decided(snapshot, 2.0, memory)
+    assert gone == NoteGone("hv1", "its session is gone; no VM is to run there")
+    after = done(gone, snapshot)
+    assert decided(after, 1000.0, look(FenceMemory(), after, 0.0)) == (), "not by the next leader either"
+    back = leader_fence.returned(after.nodes["hv1"].record.value, NOW)
+    assert (after.nodes["hv1"].record.value.gone_at, back.gone_at) == (NOW, "")
+
+
+def test_that_a_node_is_gone_is_not_told_of_one_that_is_back_or_has_a_vm_to_run() -> None:
+    action = NoteGone("hv1", "its session is gone")
+    for snapshot in (a_cluster(a_vm("off", state="stopped"), alive=True), a_cluster()):
+        with pytest.raises(Refused):
+            leader_fence.change_for(action, snapshot, NOW)
 
 
 def test_a_node_to_which_a_vm_migrates_is() -> None:

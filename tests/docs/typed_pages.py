@@ -23,7 +23,7 @@ class Line:
 
 
 def lines_of(page: Path) -> list[Line]:
-    """All commands behind `$`, in order."""
+    """All commands behind `$`, in order; those behind `#`, of root, are not typed."""
     found: list[Line] = []
     for block in blocks(page):
         if block.language != "console":
@@ -31,7 +31,7 @@ def lines_of(page: Path) -> list[Line]:
         for text in block.text.splitlines():
             if text.startswith("$ "):
                 found.append(Line(text[2:], ()))
-            elif text.strip():
+            elif text.strip() and not text.startswith("# "):
                 found[-1] = Line(found[-1].command, (*found[-1].shown, text))
     return found
 

@@ -9,9 +9,14 @@ import pytest
 
 from pvc_core.errors import HypervisorError
 from pvc_core.ports import DomainEventKind, DomainState, MigrationProgress
-from pvc_core.testing.hypervisor_harness import DOWNTIME_MS, Bench, listed
+from pvc_core.testing.hypervisor_harness import DOWNTIME_MS, Bench, Guest, listed
 
 CANCEL_DELAYS_S = (0.0, 0.02, 0.1, 0.5, 2.0)
+
+
+def _waits_for_the_rest(bench: Bench, guest: Guest) -> bool:
+    copy = listed(bench.there, guest)
+    return copy is not None and copy.paused_by_migration
 
 
 class MigrationRules:
@@ -69,6 +74,7 @@ class MigrationRules:
         arriving = listed(slow.there, guest)
         assert arriving is not None
         assert (arriving.state, arriving.job_active) == (DomainState.PAUSED, False)
+        slow.until(lambda: _waits_for_the_rest(slow, guest), "the copy is known to be one")
         slow.here.cancel_migration(guest.uuid)
         slow.failure_of(migration)
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from played_guest import (
     NOW_S,
@@ -14,13 +17,16 @@ from played_guest import (
     a_migrating,
     action,
     decided,
+    recorded,
     times_of,
 )
 
+from pvc_core.agent import ARRIVE_WITHIN_S
 from pvc_core.agent_actions import CancelMigration, LookAtPeer, Migrate, Terminate
 from pvc_core.agent_memory import VmMemory
 from pvc_core.agent_snapshot import AgentDecision
-from pvc_core.ports import DomainState
+from pvc_core.model import VmRecord, VmState
+from pvc_core.ports import Domain, DomainState
 from pvc_core.testing.builders import a_vm, uuid_of
 
 # ----------------------------------------------------------------------------------------------- migration
@@ -202,3 +208,46 @@ def test_a_guest_that_is_paused_here_while_the_target_does_not_answer_is_left_as
     silent = VmMemory(transition=0, peer=(None, NOW_S), peer_error="no route to host")
     for record in (a_migrating(), a_migrating(cancelling=True)):
         assert decided(record, domains=[a_domain(state=D.PAUSED)], memory=silent).actions == ()
+
+
+# ---------------------------------------------------------------------- left paused by a migration that is over
+
+
+def left_paused(vm: VmRecord, **more: Any) -> Domain:
+    return replace(a_domain(vm, D.PAUSED), paused_by_migration=True, **more)
+
+
+@pytest.mark.parametrize("state", [S.STARTING, S.RUNNING])
+def test_what_a_dead_source_has_left_paused_here_is_cleared_away_and_started_anew(state: VmState) -> None:
+    guest = Guest(a_vm(state=state))
+    guest.domain, guest.left_paused = D.PAUSED, True
+    assert guest.runs(for_s=ARRIVE_WITHIN_S / 2) == [], "it may still be on the point of running"
+    done = guest.runs()
+    assert done[0] == "Terminate"
+    assert done[-2:] == ["Start", "started"]
+    assert guest.record.state is S.RUNNING
+
+
+def test_a_guest_that_has_switched_over_before_its_source_died_runs_on() -> None:
+    guest = Guest(a_vm(state="starting"))
+    guest.domain, guest.left_paused = D.PAUSED, True
+    guest.runs(for_s=ARRIVE_WITHIN_S / 2)
+    guest.domain, guest.left_paused = D.RUNNING, False
+    assert guest.runs() == ["started"]
+
+
+def test_a_copy_that_is_arriving_is_left_alone() -> None:
+    arriving = a_vm(node="hv2", target="hv1", state="migrating")
+    assert decided(arriving, domains=[left_paused(arriving)]) == AgentDecision((), None)
+
+
+def test_a_guest_whose_job_is_still_under_way_is_left_to_the_hypervisor() -> None:
+    for state in (S.STARTING, S.RUNNING):
+        vm = a_vm(state=state)
+        assert action(vm, domains=[left_paused(vm, job_active=True)]) is None
+
+
+@pytest.mark.parametrize("state", [S.STARTING, S.RUNNING])
+def test_a_guest_that_a_person_has_paused_is_left_alone(state: VmState) -> None:
+    done = action(a_vm(state=state), domains=[a_domain(state=D.PAUSED)])
+    assert done is None or recorded(done) is E.STARTED

@@ -77,6 +77,10 @@ class LibvirtTestbed:
         with self._domain(node, uuid) as domain:
             domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
+    def destroy_guest(self, node: str, uuid: str) -> None:
+        with self._domain(node, uuid) as domain:
+            domain.destroy()
+
     def pause_guest(self, node: str, uuid: str) -> None:
         with self._domain(node, uuid) as domain:
             domain.suspend()

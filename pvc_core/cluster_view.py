@@ -22,6 +22,7 @@ from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.events import Event, Happening
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
+from pvc_core.pause_record import MaintenanceRecord
 from pvc_core.plan_record import PlanRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription, Threads
 from pvc_core.rule_guards import guarded_by_rules
@@ -38,7 +39,11 @@ _KINDS: Mapping[str, type[msgspec.Struct]] = {
     layout.VMS: VmRecord,
     layout.RULES: Rule,
 }
-_SINGLE_KINDS: Mapping[str, type[msgspec.Struct]] = {layout.SETTINGS: Settings, layout.PLAN: PlanRecord}
+_SINGLE_KINDS: Mapping[str, type[msgspec.Struct]] = {
+    layout.SETTINGS: Settings,
+    layout.PLAN: PlanRecord,
+    layout.MAINTENANCE: MaintenanceRecord,
+}
 """Records that there is one of."""
 COMMIT_ATTEMPTS = 100
 AGES_HOLD_S = 1.0
@@ -46,7 +51,7 @@ REFRESH_ATTEMPTS = 3
 
 
 class ClusterView:
-    """A copy of nodes, ledgers, reports, members, VMs, rules, plan and settings, kept up to date. Thread-safe."""
+    """A copy of nodes, ledgers, reports, members, VMs, rules and what there is one of, kept up to date. Thread-safe."""
 
     def __init__(
         self,
@@ -362,6 +367,7 @@ class ClusterView:
             rules=dict(sorted(records[layout.RULES].items())),
             rules_version=self._rules_version,
             plan=self._singles[layout.PLAN],
+            maintenance=self._singles[layout.MAINTENANCE],
             settings=settings.value if settings else Settings(),
             settings_version=settings.version if settings else -1,
             settings_data=settings.data if settings else b"",

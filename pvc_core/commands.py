@@ -15,7 +15,7 @@ from pvc_core.command_base import Outcome
 from pvc_core.driver_presence import selector_warnings
 from pvc_core.events import EventKind, Happening
 from pvc_core.fence_commands import FenceCommands
-from pvc_core.node_commands import NodeCommands
+from pvc_core.maintenance_commands import MaintenanceCommands
 from pvc_core.notification_test import NotificationCommands
 from pvc_core.plan_commands import PlanCommands
 from pvc_core.ports import Check, Create, Set
@@ -27,7 +27,7 @@ from pvc_core.vm_commands import VmCommands
 __all__ = ["Commands", "Outcome"]
 
 
-class Commands(VmCommands, RuleCommands, PlanCommands, NodeCommands, FenceCommands, NotificationCommands):
+class Commands(VmCommands, RuleCommands, PlanCommands, MaintenanceCommands, FenceCommands, NotificationCommands):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 
     def change_settings(self, patch: Mapping[str, object]) -> Outcome:

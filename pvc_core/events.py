@@ -67,6 +67,12 @@ class EventKind(enum.StrEnum):
     NODE_RECOVERED = "node_recovered"
     NODE_WATCHDOG_ARMED = "node_watchdog_armed"
     NODE_WATCHDOG_DISARMED = "node_watchdog_disarmed"
+    MAINTENANCE_BEGAN = "maintenance_began"
+    MAINTENANCE_GOES_ON = "maintenance_goes_on"
+    MAINTENANCE_ENDED = "maintenance_ended"
+    NODE_MAINTENANCE_BEGAN = "node_maintenance_began"
+    NODE_MAINTENANCE_GOES_ON = "node_maintenance_goes_on"
+    NODE_MAINTENANCE_ENDED = "node_maintenance_ended"
     FENCE_DEVICE_ADDED = "fence_device_added"
     FENCE_DEVICE_REMOVED = "fence_device_removed"
     FENCE_DEVICE_USELESS = "fence_device_useless"
@@ -124,6 +130,12 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_RECOVERED: "All VMs of a fenced node have been dealt with.",
     EventKind.NODE_WATCHDOG_ARMED: "A node that VMs are to run on is off soon after it has lost the store, by itself.",
     EventKind.NODE_WATCHDOG_DISARMED: "A node does not end itself any more when it has lost the store.",
+    EventKind.MAINTENANCE_BEGAN: "The cluster is in maintenance, by these terms: nothing is fenced or recovered.",
+    EventKind.MAINTENANCE_GOES_ON: "The cluster still is in maintenance; every `maintenance_reminder_s`.",
+    EventKind.MAINTENANCE_ENDED: "The maintenance of the cluster is over, by command or by its deadline.",
+    EventKind.NODE_MAINTENANCE_BEGAN: "A node is in maintenance, by these terms: it is not fenced and takes no VMs.",
+    EventKind.NODE_MAINTENANCE_GOES_ON: "A node still is in maintenance; every `maintenance_reminder_s`.",
+    EventKind.NODE_MAINTENANCE_ENDED: "The maintenance of a node is over, by command or by its deadline.",
     EventKind.FENCE_DEVICE_ADDED: "A further device can switch `node` off.",
     EventKind.FENCE_DEVICE_REMOVED: "A device is not asked to switch `node` off any more, or none is.",
     EventKind.FENCE_DEVICE_USELESS: "A device of a node that has joined is silent, or calls it off though it lives.",
@@ -178,6 +190,8 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.NODE_FENCE_ENDED: Severity.WARNING,
     EventKind.NODE_RECOVERED: Severity.WARNING,
     EventKind.FENCE_DEVICE_USELESS: Severity.WARNING,
+    EventKind.MAINTENANCE_GOES_ON: Severity.WARNING,
+    EventKind.NODE_MAINTENANCE_GOES_ON: Severity.WARNING,
     EventKind.PLUGIN_FAILED: Severity.WARNING,
 }
 """Of the kinds that are more than information."""

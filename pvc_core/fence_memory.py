@@ -122,14 +122,15 @@ def look(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float, there: Co
 
     there: nodes whose life sign is in the store, though the snapshot does not show it yet. Since a snapshot's parts are
     a moment apart, the absence of a session is counted only from when the store itself, asked after the record had
-    named the session, has said that it is gone; otherwise a watchdog would be believed too soon.
+    named the session, has said that it is gone; otherwise a watchdog would be believed too soon. In a
+    maintenance nobody counts as gone.
     """
     gone, back = dict[str, float](), dict[str, tuple[str, float]]()
     sessions = dict[str, str]()
     for name, node in snapshot.nodes.items():
         session = node.record.value.session
         if node.member is None:
-            if name not in there:
+            if name not in there and snapshot.pause is None and not node.record.value.maintenance:
                 is_known = memory.gone_in.get(name) == session
                 gone[name] = memory.gone_since_s.get(name, now_s) if is_known else now_s
                 sessions[name] = session

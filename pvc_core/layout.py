@@ -26,6 +26,7 @@ TOKENS = "/tokens"
 RULES = "/rules"
 EVENTS = "/events"
 PLAN = "/plan"
+MAINTENANCE = "/maintenance"
 FENCING = "/fencing"
 
 DIRECTORIES = (

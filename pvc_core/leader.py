@@ -35,7 +35,7 @@ from pvc_core.leader_actions import (
     VmAction,
     drain_of,
 )
-from pvc_core.leader_fence import is_lost
+from pvc_core.leader_fence import is_lost, why_paused
 from pvc_core.leader_flush import flush, left_to_drain
 from pvc_core.leader_ready import belongs_to, comes_back, unflush
 from pvc_core.leader_slots import Slots
@@ -53,20 +53,30 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
     """What to do now for nodes that are recovered, drained or taken back, for the applied plan, and for held VMs."""
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
-    for name in sorted(snapshot.nodes):
+    for name in sorted(snapshot.nodes) if snapshot.pause is None else ():
         if leader_recovery.is_known_off(name, snapshot):
             actions += leader_recovery.recover(snapshot.nodes[name], snapshot, placer, policies)
     for name in sorted(snapshot.nodes):
         node = snapshot.nodes[name]
         if is_lost(node, snapshot):
             continue  # it is fenced first, which ends the drain
+        if _rests(node, snapshot):
+            continue
         if node.mode is NodeMode.FLUSHING:
             actions += flush(node, snapshot, placer, policies, slots)
         elif node.mode is NodeMode.UNFLUSHING:
             actions += unflush(node, snapshot, placer, slots)
     actions += leader_plan.decide(snapshot, placer, slots)
-    actions += leader_held.start_held(snapshot, placer, policies)
+    if snapshot.pause is None:
+        actions += leader_held.start_held(snapshot, placer, policies)
     return tuple(_first_per_vm(actions))
+
+
+def _rests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    """Whether its drain waits for the end of a maintenance: nothing moves by itself, or for a daemon that is away."""
+    if node.mode is NodeMode.UNFLUSHING and (node.record.value.maintenance or drain_of(node).by_itself):
+        return why_paused(node, snapshot) != ""
+    return not node.is_alive and why_paused(node, snapshot) != ""
 
 
 def _first_per_vm(actions: Sequence[LeaderAction]) -> Iterator[LeaderAction]:

@@ -65,7 +65,7 @@ def decide(snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Fenc
 
 def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Iterator[_Step]:
     step = node.record.value.fence.step if node.record.value.fence else None
-    if not node.is_alive and node.name not in memory.gone_since_s:
+    if not node.is_alive and node.name not in memory.gone_since_s and not why_paused(node, snapshot):
         yield now_s + SEEN_SOON_S
         return
     if step is FenceStep.FENCING:
@@ -94,11 +94,19 @@ def why_not_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
         return "its daemon is there again"
     if record.left:
         return "its daemon was stopped on purpose"
-    if record.maintenance:
-        return "it is in maintenance"
+    paused = why_paused(node, snapshot)
+    if paused:
+        return paused
     if not guests_of(node, snapshot):
         return NO_GUESTS
     return ""
+
+
+def why_paused(node: NodeView, snapshot: ClusterSnapshot) -> str:
+    """Why a loss of the node would be planned, and is not acted on; "" when it would not be."""
+    if snapshot.pause is not None:
+        return "the cluster is in maintenance"
+    return "it is in maintenance" if node.record.value.maintenance else ""
 
 
 def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
@@ -153,6 +161,8 @@ def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, 
     record, settings = node.record.value, snapshot.settings
     was_ready = record.fence is not None and record.fence.was_ready
     if not (record.fenced and was_ready and settings.autoready and record.mode is NodeMode.FLUSHED):
+        return None
+    if why_paused(node, snapshot):
         return None
     due_s = memory.back_since_s[node.name][1] + settings.autoready_delay_s
     if now_s < due_s:
@@ -288,5 +298,8 @@ def _take_back(action: TakeBack, node: NodeView, snapshot: ClusterSnapshot, now:
     record = node.record.value
     if not (node.is_alive and record.fenced and record.mode is NodeMode.FLUSHED):
         raise Refused(node.name, f"it is {node.liveness} and {record.mode}")
+    if why_paused(node, snapshot):
+        raise Refused(node.name, why_paused(node, snapshot))
     _report(node, FenceStep.RECOVERED)
-    return take_back(node, snapshot, action.reason, now, leaves_running=not snapshot.settings.failback)
+    leaves_running = not snapshot.settings.failback
+    return take_back(node, snapshot, action.reason, now, leaves_running=leaves_running, by_itself=True)

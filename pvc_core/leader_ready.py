@@ -32,18 +32,24 @@ def comes_back(record: VmRecord, node: str) -> bool:
     return record.metadata.node_autostart and record.state is VmState.STOPPED
 
 
-def take_back(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str, *, leaves_running: bool) -> Change:
+def take_back(
+    node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str, *, leaves_running: bool, by_itself: bool = False
+) -> Change:
     """Begin to take a node back into service. leaves_running: VMs that run elsewhere are not brought home.
 
-    Raises `Refused` for a node whose VMs are being recovered, or are about to be.
+    by_itself: nobody asked for it. Raises `Refused` for a node whose VMs are being recovered, or are about to be, and
+    for one in maintenance, which takes no VMs.
     """
     record = node.record.value
+    if record.maintenance:
+        raise Refused(node.name, f"it is in maintenance; `pvc node maintenance {node.name} off` ends that")
     if record.fence is not None and record.fence.step is not FenceStep.RECOVERED:
         raise Refused(node.name, "it was lost, and its VMs are still being recovered")
     drain = DrainReport(
         total=sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node.name)),
         cancels_flush=node.mode is NodeMode.FLUSHING,
         leaves_running=leaves_running,
+        by_itself=by_itself,
         started_at=now,
     )
     after = msgspec.structs.replace(

@@ -114,6 +114,8 @@ def change_for(action: RecoveryAction, snapshot: ClusterSnapshot, placer: Placer
     node = snapshot.nodes.get(action.node)
     if node is None or not is_known_off(action.node, snapshot):
         raise Refused(action.node, "it is not being recovered any more")
+    if snapshot.pause is not None:
+        raise Refused(action.node, "the cluster is in maintenance")
     if isinstance(action, FinishRecovery):
         return _finish(action, node, snapshot, now)
     stored = snapshot.vms.get(action.uuid)

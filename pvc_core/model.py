@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pvc_core.layout import SCHEMA_VERSION
+from pvc_core.pause_record import Pause
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
@@ -118,6 +119,8 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """This ready broke off a flush: migrations away from the node are cancelled."""
     leaves_running: bool = False
     """This ready starts what is off and does not move what runs elsewhere."""
+    by_itself: bool = False
+    """Nobody asked for this ready: the node had been fenced and came back."""
     started_at: str = ""
     finished_at: str = ""
 
@@ -159,6 +162,9 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     left: bool = False
     """The daemon stopped cleanly; guests run on unsupervised and the node takes no new VMs."""
     maintenance: bool = False
+    """It is neither fenced nor given VMs, whatever becomes of its daemon."""
+    pause: Pause | None = None
+    """The terms of its maintenance."""
     fenced: bool = False
     """It was confirmed to be off, and has not been taken back into service since."""
     gone_at: str = ""
@@ -324,6 +330,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long its daemon has to be there before."""
     failback: bool = False
     """Such a return also brings home VMs that run elsewhere; an operator's `pvc node ready` always does."""
+    maintenance_reminder_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 900
+    """How often an event reminds of a maintenance that goes on."""
     report_interval_s: Annotated[float, msgspec.Meta(ge=0.2, le=300)] = 5.0
     """How often a node reports."""
     report_stale_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0

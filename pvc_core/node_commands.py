@@ -20,6 +20,14 @@ from pvc_core.snapshot import ClusterSnapshot, NodeView
 _Decide = Callable[[NodeView, ClusterSnapshot], Change]
 
 
+def _refuse_in_maintenance(view: NodeView, snapshot: ClusterSnapshot) -> None:
+    """Raises `Refused` for a node that is not to be fenced now: a fence would be called off at once."""
+    why = leader_fence.why_paused(view, snapshot)
+    if why:
+        ends = "pvc cluster maintenance off" if snapshot.pause else f"pvc node maintenance {view.name} off"
+        raise Refused(view.name, f"{why}; `{ends}` ends that, and then it is fenced if it is lost")
+
+
 class NodeCommands(CommandBase):
     """Commands on nodes."""
 
@@ -56,6 +64,7 @@ class NodeCommands(CommandBase):
                 return changes.already(view.record, f"{node} is being fenced already")
             if view.record.value.fenced:
                 return changes.already(view.record, f"{node} is fenced already")
+            _refuse_in_maintenance(view, snapshot)
             return leader_fence.begin(view, "fence requested", self._clock.utc_iso())
 
         return self._on_node(node, decide)
@@ -69,6 +78,7 @@ class NodeCommands(CommandBase):
                 return changes.already(view.record, f"{node} is fenced already")
             if view.is_alive:
                 raise Refused(node, "its daemon is alive")
+            _refuse_in_maintenance(view, snapshot)
             if record.fence is None or record.fence.step is not FenceStep.FENCING:
                 raise Refused(node, f"it is not being fenced; `pvc node fence {node}` begins that")
             return leader_fence.confirm(view, 0, "a person confirmed that it is off", self._clock.utc_iso())

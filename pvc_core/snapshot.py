@@ -14,6 +14,7 @@ from functools import cached_property
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord, NotFound
 from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord
+from pvc_core.pause_record import MaintenanceRecord, Pause
 from pvc_core.plan_record import PlanRecord
 
 EMPTY_LEDGER = Ledger()
@@ -67,6 +68,8 @@ class ClusterSnapshot:
     """Grows with every rule that is added, changed or removed; -1 where there is no store behind the snapshot."""
     plan: Stored[PlanRecord] | None = None
     """The plan that is being carried out, or the last one."""
+    maintenance: Stored[MaintenanceRecord] | None = None
+    """Of the whole cluster; None when there never was one."""
     settings: Settings = DEFAULT_SETTINGS
     settings_version: int = -1
     settings_data: bytes = b""
@@ -87,6 +90,11 @@ class ClusterSnapshot:
         for stored in self.vms.values():
             grouped.setdefault(stored.value.node, []).append(stored)
         return {node: tuple(sorted(vms, key=lambda s: s.value.name)) for node, vms in grouped.items()}
+
+    @property
+    def pause(self) -> Pause | None:
+        """The terms of the cluster's maintenance; None when it is not in maintenance."""
+        return self.maintenance.value.pause if self.maintenance else None
 
     @cached_property
     def planned_targets(self) -> Mapping[str, str]:

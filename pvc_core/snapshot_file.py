@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""snapshot_file: the cluster as a file that travels: nodes, VMs, rules and settings by name, in YAML or JSON.
+"""snapshot_file: the cluster as a file that travels: nodes, VMs, rules and settings, in YAML or JSON.
 
 The same format describes the cluster of a simulated scenario, so a real cluster can be played there and a
 scenario can be planned without a cluster. It holds what decisions are made from and nothing that identifies
@@ -40,6 +40,7 @@ from pvc_core.model import (
     VmRecord,
     VmState,
 )
+from pvc_core.pause_record import MaintenanceRecord, Pause
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
 
@@ -96,6 +97,13 @@ class VmEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     faults: Faults = Faults()
 
 
+class MaintenanceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The maintenance of the whole cluster. left_s: None = until somebody ends it."""
+
+    reason: str = ""
+    left_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
 class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole file."""
 
@@ -103,6 +111,7 @@ class SnapshotFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     nodes: dict[Name, NodeEntry] = {}
     vms: dict[Name, VmEntry] = {}
     rules: tuple[Rule, ...] = ()
+    maintenance: MaintenanceEntry | None = None
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -134,6 +143,7 @@ def parse_file(text: str, origin: str = "snapshot") -> SnapshotFile:
     for index, entry in enumerate(document.get("rules") or () if isinstance(document.get("rules"), list) else ()):
         _refuse_unknown(entry, Rule, f"{origin}: rules[{index}]")
     _refuse_unknown(document.get("settings"), Settings, f"{origin}: settings")
+    _refuse_unknown(document.get("maintenance"), MaintenanceEntry, f"{origin}: maintenance")
     return _converted({key: value for key, value in document.items() if value is not None}, SnapshotFile, origin)
 
 
@@ -179,9 +189,17 @@ def snapshot_of(file: SnapshotFile, origin: str = "snapshot") -> ClusterSnapshot
         nodes={name: _node(name, file.nodes[name], by_node[name]) for name in sorted(file.nodes)},
         vms={record.uuid: Stored(layout.vm(record.uuid), record, 0) for record in records.values()},
         rules={rule.name: Stored(layout.rule(rule.name), rule, 0) for rule in file.rules},
+        maintenance=_maintenance(file.maintenance),
         settings=file.settings,
         settings_version=0,
     )
+
+
+def _maintenance(entry: MaintenanceEntry | None) -> Stored[MaintenanceRecord] | None:
+    if entry is None:
+        return None
+    pause = Pause(reason=entry.reason, left_s=entry.left_s)
+    return Stored(layout.MAINTENANCE, MaintenanceRecord(pause=pause), 0)
 
 
 def _record(name: str, entry: VmEntry) -> VmRecord:
@@ -234,11 +252,13 @@ def file_of(snapshot: ClusterSnapshot) -> SnapshotFile:
     """The file of a cluster. A node that has never reported is not in it, and neither are the VMs it has."""
     nodes = {name: _node_entry(view) for name, view in sorted(snapshot.nodes.items()) if view.report}
     vms = sorted((stored.value for stored in snapshot.vms.values()), key=lambda vm: vm.name)
+    pause = snapshot.pause
     return SnapshotFile(
         settings=snapshot.settings,
         nodes=nodes,
         vms={vm.name: _vm_entry(vm, nodes) for vm in vms if vm.node in nodes},
         rules=tuple(snapshot.rules[name].value for name in sorted(snapshot.rules)),
+        maintenance=MaintenanceEntry(reason=pause.reason, left_s=pause.left_s) if pause else None,
     )
 
 
@@ -252,6 +272,7 @@ def document_of(snapshot: ClusterSnapshot) -> dict[str, Any]:
         "nodes": document.get("nodes", {}),
         "vms": document.get("vms", {}),
         "rules": [_rule_entry(rule) for rule in document.get("rules", ())],
+        **({"maintenance": document["maintenance"]} if "maintenance" in document else {}),
     }
 
 

@@ -10,12 +10,13 @@ import falcon
 from pvc_api.contributed import add_contributed
 from pvc_api.documentation import SPEC_PATH
 from pvc_api.media import json_handlers
-from pvc_api.middleware import Authentication, RequestLog
+from pvc_api.middleware import Authentication, MaintenanceNotice, RequestLog
 from pvc_api.problems import install_error_handlers
 from pvc_api.resources.cluster import Cluster, ClusterNotifyTest, ClusterSettings
 from pvc_api.resources.cluster_plan import ClusterPlan
 from pvc_api.resources.events import EventCollection
 from pvc_api.resources.fence_devices import FenceDeviceCollection, FenceDeviceResource, FenceTestResource
+from pvc_api.resources.maintenance import ClusterMaintenance, NodeMaintenance
 from pvc_api.resources.nodes import Node, NodeCollection, NodeDomainState, NodeFence
 from pvc_api.resources.plans import (
     ClusterBalance,
@@ -42,7 +43,7 @@ PLUGIN_TEMPLATES = ("/plugin", "/plugin/{name}")
 def create_app(services: Services) -> App:
     """The application on these services."""
     log = RequestLog(services.log, services.audit_log, services.clock)
-    app: App = falcon.App(middleware=[log, Authentication(services.authenticator)])
+    app: App = falcon.App(middleware=[log, MaintenanceNotice(services.view), Authentication(services.authenticator)])
     app.req_options.media_handlers = json_handlers()
     app.resp_options.media_handlers = json_handlers()
     app.req_options.strip_url_path_trailing_slash = True
@@ -81,9 +82,11 @@ def _routes(services: Services) -> dict[str, object]:
         "/node/{node}/fence-device": FenceDeviceCollection(services),
         "/node/{node}/fence-device/{number}": FenceDeviceResource(services),
         "/node/{node}/fence-test": FenceTestResource(services),
+        "/node/{node}/maintenance": NodeMaintenance(services),
         "/node/{node}/plan": NodePlan(services),
         "/cluster": Cluster(services),
         "/cluster/settings": ClusterSettings(services),
+        "/cluster/maintenance": ClusterMaintenance(services),
         "/cluster/notify-test": ClusterNotifyTest(services),
         "/cluster/rule": RuleCollection(services),
         "/cluster/rule/{name}": RuleResource(services),

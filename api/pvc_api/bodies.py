@@ -18,6 +18,7 @@ from pvc_api.decoding import Body, Query
 from pvc_api.views import SettingValue, ShownVmState
 from pvc_api.waiting import SinceVersion, WaitSeconds
 from pvc_core.events import EventKind
+from pvc_core.maintenance import DEFAULT_FOR_S, MAX_FOR_S
 from pvc_core.metadata import LIST_FIELDS
 from pvc_core.model import Name, RuleKind, Settings, VmMetadata
 from pvc_core.plan_document import PlanDocument
@@ -130,6 +131,25 @@ class FenceDeviceBody(Body, frozen=True):
 
 class FenceTestBody(Body, frozen=True):
     """Nothing has to be said."""
+
+
+Reason = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class MaintenanceBody(Body, frozen=True):
+    """Whether the cluster is in maintenance, why, and for how many seconds at most."""
+
+    on: bool
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_FOR_S)] = DEFAULT_FOR_S
+    reason: Reason = ""
+
+
+class NodeMaintenanceBody(Body, frozen=True):
+    """Whether the node is in maintenance, why, and for how many seconds at most; null: until it is ended."""
+
+    on: bool
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=MAX_FOR_S)] | None = None
+    reason: Reason = ""
 
 
 class TokenBody(Body, frozen=True):

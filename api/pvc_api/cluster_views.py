@@ -12,6 +12,7 @@ from pvc_api.rule_views import rule_problems
 from pvc_api.version import pvc_version
 from pvc_api.views import BrokenRecordView, ClusterStatus
 from pvc_core.limits import is_outside_limit
+from pvc_core.maintenance import sentence_on
 from pvc_core.model import FenceStep, VmState
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
@@ -31,6 +32,7 @@ def status_of(snapshot: ClusterSnapshot, store: str, leader: str, plugin_problem
         memory_reserved_mib=sum(node.reserved.memory_mib for node in nodes),
         vcpus_reserved=sum(node.reserved.vcpus for node in nodes),
         cores=sum(report.cores for report in reports),
+        pause=snapshot.pause,
         problems=(*_problems(snapshot, leader), *plugin_problems),
         broken=tuple(BrokenRecordView(key=b.key, problem=b.problem) for _, b in sorted(snapshot.broken.items())),
     )
@@ -39,6 +41,8 @@ def status_of(snapshot: ClusterSnapshot, store: str, leader: str, plugin_problem
 def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
     if not leader:
         yield "no node is the leader: nothing is drained or recovered until one of the coordinators is"
+    if snapshot.pause is not None:
+        yield f"{sentence_on(snapshot.pause)}; `pvc cluster maintenance off` ends that"
     for name in sorted(snapshot.nodes):
         yield from (f"node {name} {problem}" for problem in _node_problems(snapshot.nodes[name], snapshot))
     for stored in sorted(snapshot.vms.values(), key=lambda vm: vm.value.name):
@@ -59,6 +63,9 @@ def _problems(snapshot: ClusterSnapshot, leader: str) -> Iterator[str]:
 
 def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
     """What is wrong with a node, without its name."""
+    pause = node.record.value.pause
+    if pause is not None:
+        yield sentence_on(pause, node.name).removeprefix(f"{node.name} ")
     fence = node.record.value.fence
     if fence is not None and fence.step is FenceStep.FENCING:
         because = f": {fence.problem}" if fence.problem else ""

@@ -10,12 +10,17 @@ import re
 import secrets
 
 import falcon
+from msgspec.structs import replace
 
 from pvc_api.authentication import NOBODY, Authenticator, Identity, access_to, act_as, check_role
 from pvc_api.media import check_body_size
 from pvc_api.services import Log
+from pvc_core.cluster_view import ClusterView
+from pvc_core.errors import StoreUnavailable
+from pvc_core.maintenance import sentence_on
 from pvc_core.ports import Clock
 
+NOTICE_HEADER = "PVC-Notice"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -61,6 +66,26 @@ class RequestLog:
             role = identity.role if identity.name else ""
             self._audit_log.info("audit", role=role, outcome=req.context.outcome, **fields)
         act_as(NOBODY)
+
+
+class MaintenanceNotice:
+    """Says with each answer to a change that the cluster is in maintenance: whoever forgot it reads it there."""
+
+    def __init__(self, view: ClusterView) -> None:
+        self._view = view
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        """After the method, if it was one that changes something."""
+        if req.method in READING or not req_succeeded or req.path.endswith("/maintenance"):
+            return
+        try:
+            pause = self._view.snapshot().pause
+        except StoreUnavailable:
+            return  # what was asked for is done; a notice is not worth an error
+        if pause is not None:
+            resp.set_header(NOTICE_HEADER, sentence_on(replace(pause, reason="")))
 
 
 class Authentication:

@@ -31,6 +31,7 @@ def view_of(node: core.NodeView, cluster: core.ClusterSnapshot) -> NodeView:
         liveness=cast(Liveness, node.liveness),
         coordinator=record.coordinator,
         maintenance=record.maintenance,
+        pause=record.pause,
         fenced=record.fenced,
         labels=record.labels,
         address=record.address,

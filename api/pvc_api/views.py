@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pvc_api.authentication import Role
 from pvc_core.events import Event
 from pvc_core.model import FenceReport, HeldUntil, MigrationMethod, NodeMode, OnPoweroff, RuleKind
+from pvc_core.pause_record import Pause
 from pvc_core.placement import Decision
 from pvc_core.plan_record import StepState
 
@@ -168,6 +168,7 @@ class NodeView(Answer, frozen=True, kw_only=True):
     liveness: Liveness
     coordinator: bool
     maintenance: bool
+    pause: Annotated[Pause | None, msgspec.Meta(description="The terms of its maintenance")]
     fenced: bool
     labels: dict[str, str]
     address: str
@@ -194,9 +195,10 @@ class NodeView(Answer, frozen=True, kw_only=True):
 
 
 class NodeList(Answer, frozen=True, kw_only=True):
-    """All nodes by name."""
+    """All nodes by name. pause: the terms of the cluster's maintenance, null when it is not in maintenance."""
 
     nodes: tuple[NodeView, ...]
+    pause: Pause | None = None
 
 
 class NodeOutcome(Answer, frozen=True, kw_only=True):
@@ -223,7 +225,10 @@ class BrokenRecordView(Answer, frozen=True, kw_only=True):
 
 
 class ClusterStatus(Answer, frozen=True, kw_only=True):
-    """The cluster at a glance. `problems` are sentences an operator should act on."""
+    """The cluster at a glance. `problems` are sentences an operator should act on.
+
+    pause: the terms of its maintenance, null when it is not in maintenance.
+    """
 
     version: str
     store: str
@@ -235,6 +240,7 @@ class ClusterStatus(Answer, frozen=True, kw_only=True):
     memory_reserved_mib: int
     vcpus_reserved: int
     cores: int
+    pause: Pause | None
     problems: tuple[str, ...]
     broken: tuple[BrokenRecordView, ...]
 
@@ -352,37 +358,6 @@ class PlanOutcome(Answer, frozen=True, kw_only=True):
     changed: bool
     reason: str
     watch: str = ""
-
-
-class TokenView(Answer, frozen=True, kw_only=True):
-    """A token without its secret. `expires_at` is empty for one that never expires."""
-
-    name: str
-    role: Role
-    created_at: str
-    expires_at: str
-    expired: bool
-
-
-class TokenList(Answer, frozen=True, kw_only=True):
-    """All tokens, and those whose records do not parse."""
-
-    tokens: tuple[TokenView, ...]
-    broken: tuple[BrokenRecordView, ...]
-
-
-class TokenCreated(Answer, frozen=True, kw_only=True):
-    """A new token and its secret, which is shown this once."""
-
-    token: TokenView
-    secret: str
-
-
-class TokenRemoved(Answer, frozen=True, kw_only=True):
-    """The token is gone."""
-
-    name: str
-    reason: str
 
 
 class Health(Answer, frozen=True, kw_only=True):

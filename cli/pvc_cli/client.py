@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 PREFIX = "/api/v1"
+NOTICE_HEADER = "PVC-Notice"
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 """For the API's own work; the time it was asked to hold the answer comes on top."""
@@ -52,6 +53,9 @@ class Api:
     where: str
     on_close: Callable[[], None] = field(default=lambda: None)
     patience_s: float = ANSWER_TIMEOUT_S
+    on_notice: Callable[[str], None] = field(default=lambda _notice: None)
+    """Told what the API has to say beside its answer, each sentence once."""
+    _noticed: set[str] = field(default_factory=set)
 
     def close(self) -> None:
         """Give back connections and, in-process, the store's session."""
@@ -100,6 +104,10 @@ class Api:
             raise ApiUnreachable(self.where, "no answer in time") from error
         except httpx.HTTPError as error:
             raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
+        notice = response.headers.get(NOTICE_HEADER, "")
+        if notice and notice not in self._noticed:
+            self._noticed.add(notice)
+            self.on_notice(notice)
         return self._answer(response)
 
     def follow(self, *path: str, parameters: Mapping[str, str]) -> Iterator[Any]:

@@ -10,9 +10,9 @@ import click
 from pvc_cli.asking import SizeOfVm, ask, snapshot_option
 from pvc_cli.output import Output, emit
 from pvc_cli.plan_tables import capacity_shown, capacity_status
+from pvc_cli.plan_views import CapacityView
 from pvc_cli.references import NodeReference
 from pvc_cli.session import Session, output_option, pass_session
-from pvc_cli.views import CapacityView
 from pvc_cli.words import memory
 
 if TYPE_CHECKING:

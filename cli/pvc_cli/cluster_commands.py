@@ -14,7 +14,7 @@ from pvc_cli.references import SettingAssignment, SettingReference, flat_setting
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
 from pvc_cli.views import ClusterStatus, SettingsOutcome, SettingsView
-from pvc_cli.words import memory, typed
+from pvc_cli.words import memory, typed, until
 from pvc_core.errors import InvalidInput
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": "pvc_cli.cluster_plan:plan",
     "capacity": "pvc_cli.cluster_capacity:capacity",
     "notify-test": "pvc_cli.cluster_notify:notify_test",
+    "maintenance": "pvc_cli.maintenance_commands:cluster_maintenance",
     "rule": "pvc_cli.rule_commands:rule",
     "snapshot": "pvc_cli.cluster_capacity:snapshot",
 }
@@ -89,6 +90,7 @@ def _status(view: ClusterStatus) -> Shown:
             "VMs": _counts(view["vms"]),
             "memory": f"{memory(view['memory_reserved_mib'])} reserved of {memory(view['memory_total_mib'])}",
             "vcpus": f"{view['vcpus_reserved']} for VMs on {view['cores']} cores",
+            **({"maintenance": Cell(until(view["pause"]), "warning")} if view["pause"] else {}),
         }
     )
     if not view["problems"]:

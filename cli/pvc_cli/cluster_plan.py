@@ -14,10 +14,10 @@ from pvc_cli.exit_codes import DONE, VMS_STAYED
 from pvc_cli.following import follow, seconds_to_wait, wait_options
 from pvc_cli.output import Output, Shown, emit, note, show
 from pvc_cli.plan_tables import balance_shown, plan_shown
+from pvc_cli.plan_views import BalanceView, PlanProgress, PlanProgressStep
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table
 from pvc_cli.text_files import read_text
-from pvc_cli.views import BalanceView, PlanProgress, PlanProgressStep
 from pvc_cli.words import NOTHING
 from pvc_core.errors import InvalidInput
 

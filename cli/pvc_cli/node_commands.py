@@ -12,6 +12,7 @@ COMMANDS = {
     "info": "pvc_cli.node_show:info",
     "flush": "pvc_cli.node_drain:flush",
     "ready": "pvc_cli.node_drain:ready",
+    "maintenance": "pvc_cli.maintenance_commands:node_maintenance",
     "fence": "pvc_cli.node_fence:fence",
     "confirm-fenced": "pvc_cli.node_fence:confirm_fenced",
     "fence-device": "pvc_cli.node_fence_devices:fence_device",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -11,8 +12,8 @@ from pvc_cli.output import emit
 from pvc_cli.references import node_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import NodeView
-from pvc_cli.words import MOOD_OF_LIVENESS, MOOD_OF_MODE, NOTHING, memory, memory_of, node_problems, yes_no
+from pvc_cli.views import NodeView, PauseView
+from pvc_cli.words import MOOD_OF_LIVENESS, MOOD_OF_MODE, NOTHING, memory, memory_of, node_problems, until, yes_no
 
 
 @click.command("list")
@@ -24,12 +25,13 @@ def list_(session: Session) -> None:
     MEMORY is used of total, as the node reports it; VCPUS is what its VMs have, of its physical cores; LOAD is the
     1-minute load.
     """
-    nodes: list[NodeView] = session.api.get("node")["nodes"]
+    answer: dict[str, Any] = session.api.get("node")
+    nodes: list[NodeView] = answer["nodes"]
     none = "no nodes; start `pvc-node` on a hypervisor"
     emit(
         session.output,
-        {"nodes": nodes},
-        lambda: node_table(nodes) if nodes else none,
+        answer,
+        lambda: [*_pause_line(answer.get("pause")), node_table(nodes) if nodes else none],
         lambda: [node["name"] for node in nodes],
     )
 
@@ -45,6 +47,10 @@ def info(session: Session, node: str) -> None:
     """
     view: NodeView = session.api.get("node", node)
     emit(session.output, view, lambda: facts_table(_facts(view)), lambda: [view["name"]])
+
+
+def _pause_line(pause: PauseView | None) -> list[str]:
+    return [f"the cluster is in maintenance {until(pause)}: no node is fenced", ""] if pause else []
 
 
 def node_table(nodes: Iterable[NodeView]) -> Table:
@@ -90,6 +96,8 @@ def _facts(node: NodeView) -> dict[str, str]:
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(node["labels"].items())),
         "unknown domains": ", ".join(sorted(node["unknown_domains"].values())),
     }
+    if node["pause"]:
+        facts["maintenance"] = until(node["pause"])
     fence = node["fence"]
     if fence:
         facts["fence"] = f"{fence['step']}: {fence['evidence'] or fence['problem'] or fence['reason']}"

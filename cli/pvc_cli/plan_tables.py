@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pvc_cli.exit_codes import DONE, NO_CANDIDATE, NOT_SURVIVABLE, VMS_STAYED
 from pvc_cli.output import Shown
+from pvc_cli.plan_views import BalanceView, CapacityView, PlanView
 from pvc_cli.tables import Cell, Table
-from pvc_cli.views import BalanceView, CapacityView, Decision, PlanView, Rejection
+from pvc_cli.views import Decision, Rejection
 from pvc_cli.words import NOTHING, counted
 
 NODES_IN_A_CELL = 4

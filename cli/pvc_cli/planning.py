@@ -11,8 +11,8 @@ import click
 from pvc_cli.asking import ask
 from pvc_cli.output import emit
 from pvc_cli.plan_tables import plan_shown, plan_status
+from pvc_cli.plan_views import PlanView
 from pvc_cli.session import F, Session
-from pvc_cli.views import PlanView
 from pvc_core.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import click
 
 from pvc_cli.client import ANSWER_TIMEOUT_S, Api, open_local, open_remote
 from pvc_cli.connections import choose_connection
-from pvc_cli.output import Output, emit
+from pvc_cli.output import Output, emit, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +44,7 @@ class Session:
         """The API, opened at the first use."""
         if self._api is None:
             self._api = (self.opener or _open)(self)
+            self._api.on_notice = lambda notice: warn([notice])
         return self._api
 
     def show(self, document: object, people: Callable[[], str]) -> None:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import click
 
+from pvc_cli.durations import Duration
 from pvc_cli.lazy import LazyGroup
 from pvc_cli.output import emit, note
 from pvc_cli.session import Session, output_option, pass_session
@@ -15,19 +13,6 @@ from pvc_cli.tables import Cell, Table
 from pvc_cli.views import TokenView
 
 ROLES = ("viewer", "operator", "admin")
-_SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
-    """A time such as 12h or 90d, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d{1,9})([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a number followed by s, m, h or d, such as 12h or 90d.", param, ctx)
-        return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
 
 
 @click.group(cls=LazyGroup)

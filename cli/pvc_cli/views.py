@@ -101,6 +101,29 @@ class FenceView(TypedDict):
     finished_at: str
 
 
+class PauseView(TypedDict):
+    """The terms of a maintenance."""
+
+    reason: str
+    began_at: str
+    ends_at: str
+    left_s: float | None
+
+
+class MaintenanceView(TypedDict):
+    """The maintenance of the whole cluster."""
+
+    pause: PauseView | None
+    sentence: str
+
+
+class MaintenanceOutcome(MaintenanceView):
+    """The same after a command."""
+
+    changed: bool
+    reason: str
+
+
 class NodeView(TypedDict):
     """One node: what is wanted of it, what it last reported and what is reserved on it."""
 
@@ -109,6 +132,7 @@ class NodeView(TypedDict):
     liveness: str
     coordinator: bool
     maintenance: bool
+    pause: PauseView | None
     fenced: bool
     labels: dict[str, str]
     address: str
@@ -161,6 +185,7 @@ class ClusterStatus(TypedDict):
     memory_reserved_mib: int
     vcpus_reserved: int
     cores: int
+    pause: PauseView | None
     problems: list[str]
 
 
@@ -295,89 +320,3 @@ class Decision(TypedDict):
     selector: str
     degraded: str
     reason: str
-
-
-PlanStep = TypedDict("PlanStep", {"vm": str, "from": str, "to": str, "action": str, "after": list[int], "reason": str})
-"""One VM goes from a node to another."""
-
-
-class PlanStay(TypedDict):
-    """A VM that gets no place, and why."""
-
-    vm: str
-    node: str
-    reason: str
-
-
-class PlanView(TypedDict):
-    """A plan: its steps and what stays."""
-
-    steps: list[PlanStep]
-    stay: list[PlanStay]
-    complete: bool
-    proven: bool
-    kind: str
-    subject: str
-    reason: str
-
-
-class BalanceView(PlanView):
-    """What a balance would do, and what for."""
-
-    score_before: float
-    score_after: float
-    repaired: list[str]
-    unrepaired: list[str]
-
-
-class StrandedVm(TypedDict):
-    """A VM that would not come back, and why."""
-
-    vm: str
-    reason: str
-
-
-class NodeLoss(TypedDict):
-    """What the loss of one node would mean; `proven`: for certain."""
-
-    survivable: bool
-    stranded: list[StrandedVm]
-    proven: bool
-
-
-class CapacityView(TypedDict):
-    """The loss of each node; how many more VMs fit."""
-
-    nodes: dict[str, NodeLoss]
-    fit: int | None
-
-
-PlanProgressStep = TypedDict(
-    "PlanProgressStep",
-    {
-        "vm": str,
-        "from": str,
-        "to": str,
-        "state": str,
-        "after": list[int],
-        "reason": str,
-        "note": str,
-        "progress_pct": int | None,
-    },
-)
-"""One step of the plan that is being carried out."""
-
-
-class PlanProgress(TypedDict):
-    """How far a plan is, or what became of the last one."""
-
-    kind: str
-    subject: str
-    steps: list[PlanProgressStep]
-    left: list[WaitingVm]
-    done: int
-    total: int
-    cancelled: bool
-    reason: str
-    started_at: str
-    finished_at: str

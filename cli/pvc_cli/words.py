@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pvc_cli.views import NodeView, VmView
+from pvc_cli.views import NodeView, PauseView, VmView
 
 NOTHING = "-"
 """Stands in a cell without a value, so that every row of a table has the same number of words."""
@@ -33,6 +33,12 @@ def memory_of(used_mib: int, total_mib: int) -> str:
     if total_mib < 1024:
         return f"{used_mib}/{total_mib} MiB"
     return f"{used_mib / 1024:.1f}/{total_mib / 1024:.1f} GiB"
+
+
+def until(pause: PauseView) -> str:
+    """When a maintenance ends, and why it is on: until 2026-01-31T12:00:00Z (new switch)."""
+    why = f" ({pause['reason']})" if pause["reason"] else ""
+    return f"until {pause['ends_at'] or 'it is ended'}{why}"
 
 
 def yes_no(value: bool) -> str:

@@ -81,7 +81,11 @@ class FenceRunner:
         view.wake()
 
     def _asked(self, action: AskAgents, view: ClusterView) -> FenceVerdict:
-        """Not of a node whose daemon is there after all: the watched copy may be a moment old."""
+        """Not of a node whose daemon is there after all, the watched copy being a moment old, nor in a maintenance."""
+        snapshot = view.snapshot()
+        paused = leader_fence.why_paused(snapshot.node(action.node), snapshot)
+        if paused:
+            return FenceVerdict(False, paused)
         if self._store.get(layout.member(action.node)) is not None:
             return FenceVerdict(False, "its daemon is there again")
         return self._ask(action, view)

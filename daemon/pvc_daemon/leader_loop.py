@@ -11,10 +11,10 @@ from functools import partial
 
 import structlog
 
-from pvc_core import leader, leader_fence
+from pvc_core import leader, leader_fence, maintenance
 from pvc_core.changes import Change, guarded
 from pvc_core.cluster_view import ClusterView
-from pvc_core.errors import NoCandidate, Refused, StoreUnavailable
+from pvc_core.errors import NoCandidate, NotFound, Refused, StoreUnavailable
 from pvc_core.event_log import EventLog
 from pvc_core.events import EventKind, Happening
 from pvc_core.fence_devices import read_devices
@@ -22,6 +22,7 @@ from pvc_core.fence_memory import AskAgents, FenceAction
 from pvc_core.fencing import FenceRequest, FenceVerdict, fence_node
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
+from pvc_core.maintenance import MaintenanceAction
 from pvc_core.placement import Placer
 from pvc_core.ports import Clock, ClusterStore, Threads
 from pvc_core.registry import Registry
@@ -29,6 +30,7 @@ from pvc_core.snapshot import ClusterSnapshot
 from pvc_daemon.fence_checker import FenceChecker
 from pvc_daemon.fence_runner import FenceRunner
 from pvc_daemon.housekeeping import Housekeeping
+from pvc_daemon.maintenance_runner import MaintenanceRunner
 
 log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 2.0
@@ -63,6 +65,7 @@ class LeaderLoop:
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
         self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads)
         self._fence_checker = FenceChecker(store, registry, self._notes, threads)
+        self._maintenance_runner = MaintenanceRunner(clock, self._write_maintenance)
         self._stopping = threads.event()
 
     def start(self) -> None:
@@ -98,8 +101,9 @@ class LeaderLoop:
         seen, wait_s = -1, LOOK_AGAIN_S
         while not self._stopping.is_set():
             seen = view.wait_change(seen, wait_s)
-            due_s = self._fence_runner.run(view, self._stopping.is_set)
-            wait_s = LOOK_AGAIN_S if due_s is None else min(due_s, LOOK_AGAIN_S)
+            # A maintenance that ends now is over before it is looked who is lost.
+            dues_s = (self._maintenance_runner.run(view), self._fence_runner.run(view, self._stopping.is_set))
+            wait_s = min([LOOK_AGAIN_S, *(due_s for due_s in dues_s if due_s is not None)])
             for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
                 if self._stopping.is_set() or not self._carry_out(action, view):
                     break
@@ -121,7 +125,7 @@ class LeaderLoop:
 
     def _write(
         self,
-        action: LeaderAction | FenceAction,
+        action: LeaderAction | FenceAction | MaintenanceAction,
         change_for: Callable[[ClusterSnapshot, str], Change],
         view: ClusterView,
     ) -> Change | None:
@@ -129,13 +133,19 @@ class LeaderLoop:
         snapshot = view.snapshot()
         try:
             change = change_for(snapshot, self._clock.utc_iso())
-        except (Refused, NoCandidate) as error:
+        except (Refused, NoCandidate, NotFound) as error:
             log.info("decision_outdated", do=type(action).__name__, problem=error.sentence())
             return None
         if change.ops and not view.try_commit(guarded(change, self._epoch), snapshot):
             self._stopping.wait(RETRY_S)
             return None
         return change
+
+    def _write_maintenance(self, action: MaintenanceAction, view: ClusterView) -> bool:
+        change = self._write(action, lambda snapshot, _now: maintenance.change_for(action, snapshot), view)
+        if change is not None and change.happenings:
+            log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
+        return change is not None
 
     # ------------------------------------------------------------------------------------------ lost nodes
 

@@ -161,6 +161,7 @@ def a_node(name: str = "hv1", **fields: object) -> dict[str, Any]:
         "liveness": "alive",
         "coordinator": True,
         "maintenance": False,
+        "pause": None,
         "fenced": False,
         "labels": {},
         "address": name,

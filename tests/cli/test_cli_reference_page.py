@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from pvc_api import bodies, fence_answers, plugin_answers, views
+from pvc_api import bodies, fence_answers, maintenance_views, plugin_answers, token_views, views
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
-from pvc_cli import client, cluster_notify, fence_views, following
+from pvc_cli import client, cluster_notify, fence_views, following, plan_views
 from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
@@ -23,6 +23,7 @@ from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.events import Event
 from pvc_core.model import PluginTrouble
 from pvc_core.notification_test import NotificationAnswer, NotificationTest
+from pvc_core.pause_record import Pause
 from pvc_core.placement import Decision, Ranked, Rejection
 from pvc_core.plan_document import BalanceDocument, PlanDocument
 from pvc_core.planner import Stay, Step
@@ -34,9 +35,9 @@ NAMES = [name for name, _, _ in ALL]
 WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
-    node list|info|flush|ready|fence|confirm-fenced|fence-test
+    node list|info|flush|ready|fence|confirm-fenced|fence-test|maintenance
     node:fence-device add|list|remove|clear
-    cluster status|settings|capacity|snapshot|balance|apply|plan|notify-test
+    cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test
     cluster:rule add|list|show|remove
     plugin list|show|new
     token create|list|revoke
@@ -97,20 +98,23 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.VmView, views.VmView),
         (cli_views.NodeView, views.NodeView),
         (cli_views.DrainView, views.DrainView),
+        (cli_views.PauseView, Pause),
+        (cli_views.MaintenanceView, maintenance_views.MaintenanceView),
+        (cli_views.MaintenanceOutcome, maintenance_views.MaintenanceOutcome),
         (cli_views.MovingVm, views.MovingVm),
         (cli_views.WaitingVm, views.WaitingVm),
         (cli_views.ClusterStatus, views.ClusterStatus),
         (cluster_notify.NotificationTest, NotificationTest),
         (cluster_notify.NotificationAnswer, NotificationAnswer),
-        (cli_views.PlanStep, Step),
-        (cli_views.PlanStay, Stay),
-        (cli_views.PlanView, PlanDocument),
-        (cli_views.BalanceView, BalanceDocument),
-        (cli_views.PlanProgress, views.PlanProgress),
-        (cli_views.PlanProgressStep, views.PlanStepView),
-        (cli_views.StrandedVm, Stranded),
-        (cli_views.NodeLoss, NodeLoss),
-        (cli_views.CapacityView, Capacity),
+        (plan_views.PlanStep, Step),
+        (plan_views.PlanStay, Stay),
+        (plan_views.PlanView, PlanDocument),
+        (plan_views.BalanceView, BalanceDocument),
+        (plan_views.PlanProgress, views.PlanProgress),
+        (plan_views.PlanProgressStep, views.PlanStepView),
+        (plan_views.StrandedVm, Stranded),
+        (plan_views.NodeLoss, NodeLoss),
+        (plan_views.CapacityView, Capacity),
         (cli_views.SettingsView, views.SettingsView),
         (cli_views.SettingsOutcome, views.SettingsOutcome),
         (cli_views.PluginView, plugin_answers.PluginView),
@@ -126,7 +130,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (fence_views.FenceAgentView, fence_answers.FenceAgentView),
         (fence_views.CheckedDeviceView, fence_answers.CheckedDeviceView),
         (cli_views.EventView, Event),
-        (cli_views.TokenView, views.TokenView),
+        (cli_views.TokenView, token_views.TokenView),
         (cli_views.Decision, Decision),
         (cli_views.Ranked, Ranked),
         (cli_views.Rejection, Rejection),

@@ -191,6 +191,7 @@ def test_the_status_of_the_cluster_names_what_to_act_on(run: Cli) -> None:
         "memory_reserved_mib": 1024,
         "vcpus_reserved": 5,
         "cores": 12,
+        "pause": None,
         "broken": [],
         "problems": ["VM web1 has failed: no such bridge"],
     }

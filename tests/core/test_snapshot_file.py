@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pvc_core.capacity import capacity_of
 from pvc_core.errors import InvalidInput
 from pvc_core.model import NodeMode, Settings, VmState
+from pvc_core.pause_record import MaintenanceRecord, Pause
 from pvc_core.placement import Placer
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.snapshot_file import document_of, parse_file, read_snapshot
-from pvc_core.testing.builders import a_node, a_request, a_rule, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_request, a_rule, a_snapshot, a_vm, stored
 
 PLACER = Placer(Registry.load())
 SCENARIO = """
@@ -121,3 +123,13 @@ def test_what_only_a_simulation_needs_is_kept_by_the_parser() -> None:
 
 def test_an_empty_file_section_is_an_empty_cluster() -> None:
     assert read_snapshot("nodes:\nvms:\n").nodes == {}
+
+
+def test_the_maintenance_of_the_cluster_travels_with_it() -> None:
+    pause = Pause(reason="new switch", left_s=90.0)
+    paused = replace(a_cluster(), maintenance=stored("/maintenance", MaintenanceRecord(pause=pause)))
+    again = read_snapshot(json.dumps(document_of(paused)))
+    assert again.pause == pause
+    assert read_snapshot(json.dumps(document_of(a_cluster()))).pause is None
+    with pytest.raises(InvalidInput, match=r"maintenance.*has no key 'lefts'"):
+        read_snapshot("nodes: {}\nmaintenance: {lefts: 3}")

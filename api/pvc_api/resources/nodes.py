@@ -26,7 +26,8 @@ class NodeCollection:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List nodes by name."""
         snapshot = self._view.snapshot()
-        resp.media = NodeList(nodes=tuple(view_of(snapshot.nodes[name], snapshot) for name in sorted(snapshot.nodes)))
+        nodes = tuple(view_of(snapshot.nodes[name], snapshot) for name in sorted(snapshot.nodes))
+        resp.media = NodeList(nodes=nodes, pause=snapshot.pause)
 
 
 class Node:

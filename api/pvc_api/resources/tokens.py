@@ -8,8 +8,9 @@ import falcon
 from pvc_api.bodies import TokenBody
 from pvc_api.documentation import documented
 from pvc_api.services import Services
+from pvc_api.token_views import TokenCreated, TokenList, TokenRemoved, TokenView
 from pvc_api.tokens import TokenBook
-from pvc_api.views import BrokenRecordView, TokenCreated, TokenList, TokenRemoved, TokenView
+from pvc_api.views import BrokenRecordView
 from pvc_core.model import TokenRecord
 
 

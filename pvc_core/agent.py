@@ -143,9 +143,14 @@ def _when_running(case: _Case) -> Step:
     detail = f" ({case.memory.last_event})" if case.memory.last_event else ""
     count = len(case.failures_s) + 1
     if count >= start_limit(case.record, case.settings):
-        reason = f"the guest ended{detail}; {count} failures in {case.settings.start_failure_window_s} s, giving up"
+        window_s = case.settings.start_failure_window_s
+        reason = f"the guest ended{detail}; {count} failures in {window_s} s, giving up; {_how_to_go_on(case)}"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
     return Record(case.uuid, VmEvent.GONE, f"the guest ended{detail} while it should run"), None
+
+
+def _how_to_go_on(case: _Case) -> str:
+    return f"`pvc vm start {case.record.name}` tries again"
 
 
 def _stuck_in_a_migration(case: _Case) -> Step | None:
@@ -175,7 +180,7 @@ def _when_starting(case: _Case) -> Step:
     error = case.memory.start_error or case.memory.last_event
     if len(failures) >= start_limit(case.record, case.settings):
         window_s = case.settings.start_failure_window_s
-        reason = f"{len(failures)} failures in {window_s} s, giving up: {error}"
+        reason = f"{len(failures)} failures in {window_s} s, giving up: {error}; {_how_to_go_on(case)}"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
     if case.memory.unrecorded_failure:
         return Record(case.uuid, VmEvent.START_FAILED, case.memory.unrecorded_failure), None

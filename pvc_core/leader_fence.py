@@ -267,6 +267,8 @@ def _refused(action: NoteRefusal, node: NodeView) -> Change:
     report = _report(node, FenceStep.FENCING, action.number)
     after = msgspec.structs.replace(report, attempts=report.attempts + action.attempts, problem=action.reason)
     sentence = f"nothing confirms that {node.name} is off: {action.reason}; nothing is recovered, it is tried again"
+    if (human := f"`pvc node confirm-fenced {node.name}`") not in action.reason:
+        sentence += f"; {human} if you have made certain that it is off"
     return _change(node, EventKind.NODE_NOT_FENCED, sentence, fence=after)
 
 

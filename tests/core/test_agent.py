@@ -66,7 +66,7 @@ def test_failed_starts_are_tried_again_with_a_growing_pause_then_given_up_with_l
     guest.runs()
     assert times_of(guest, Start) == [0, 2, 6, 14]
     assert guest.record.state is S.FAILED
-    assert guest.record.reason == "4 failures in 600 s, giving up: no such bridge br7"
+    assert guest.record.reason == "4 failures in 600 s, giving up: no such bridge br7; `pvc vm start web1` tries again"
 
 
 def test_each_failed_start_shows_in_the_record_while_the_next_one_is_awaited() -> None:
@@ -131,7 +131,10 @@ def test_a_guest_that_vanishes_three_times_in_ten_minutes_is_failed() -> None:
     guest.vanishes()
     assert guest.runs() == ["gave-up"]
     assert guest.record.state is S.FAILED
-    assert guest.record.reason == "the guest ended (it crashed); 3 failures in 600 s, giving up"
+    assert (
+        guest.record.reason
+        == "the guest ended (it crashed); 3 failures in 600 s, giving up; `pvc vm start web1` tries again"
+    )
 
 
 def test_a_guest_that_vanishes_now_and_then_is_started_every_time() -> None:
@@ -147,7 +150,7 @@ def test_vanishing_and_failing_to_start_count_together() -> None:
     guest.start_errors = ["no memory", "no memory", "no memory"]
     guest.vanishes()
     assert guest.runs() == ["gone", "Start", "start-failed", "Start", "gave-up"]
-    assert guest.record.reason.endswith("no memory")
+    assert guest.record.reason.endswith("no memory; `pvc vm start web1` tries again")
 
 
 def test_a_restarted_daemon_that_remembers_nothing_still_starts_what_is_gone() -> None:

@@ -149,7 +149,7 @@ def test_a_guest_that_ends_right_after_each_start_is_given_up_in_the_end() -> No
     guest.runs()
     assert times_of(guest, Start) == [0, 2, 6]
     assert guest.record.state is S.FAILED
-    assert guest.record.reason == "3 failures in 600 s, giving up: it crashed"
+    assert guest.record.reason == "3 failures in 600 s, giving up: it crashed; `pvc vm start web1` tries again"
 
 
 def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:

@@ -144,7 +144,8 @@ def test_a_refusal_is_written_once_and_tried_again_for_ever() -> None:
     assert note == NoteRefusal("hv1", 1, 1, "the BMC does not answer")
     change = leader_fence.change_for(note, snapshot, NOW)
     assert change.reason == (
-        "nothing confirms that hv1 is off: the BMC does not answer; nothing is recovered, it is tried again"
+        "nothing confirms that hv1 is off: the BMC does not answer; nothing is recovered, it is tried again; "
+        "`pvc node confirm-fenced hv1` if you have made certain that it is off"
     )
     snapshot, memory, notes = done(note, snapshot), written(memory, note), 1
     for attempt in range(1, 2 * TOLD_EVERY + 1):

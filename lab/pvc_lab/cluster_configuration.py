@@ -7,6 +7,7 @@ Every machine has its own configuration file, and the API a certificate of its o
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode
@@ -27,6 +28,8 @@ class ClusterConfiguration:
         self._workers = workers
         self._memory_mib = memory_mib
         self._store_options = dict(store_options)
+        self.watchdogs_s: dict[str, float] = {}
+        """The times of nodes' watchdogs, which reset their hosts; from their daemons' next start on."""
 
     @property
     def folder(self) -> Path:
@@ -62,8 +65,14 @@ class ClusterConfiguration:
         self._write(
             node,
             f'[cluster]\nstore = "{self.store_url}"\n'
-            f'[node]\nname = "{node}"\naddress = "{self._lab.nodes[node].address}"\nhypervisor = "{hypervisor}"\n',
+            f'[node]\nname = "{node}"\naddress = "{self._lab.nodes[node].address}"\nhypervisor = "{hypervisor}"\n'
+            f"{self._watchdog(node)}",
         )
+
+    def _watchdog(self, node: str) -> str:
+        command = f'["{sys.executable}", "-m", "pvc_lab.host_reset"]'
+        section = f'[watchdog]\ndriver = "process"\ntimeout_s = {self.watchdogs_s.get(node)}\ncommand = {command}\n'
+        return section if node in self.watchdogs_s else ""
 
     def write_api(self) -> None:
         """The file of the API."""

@@ -35,6 +35,7 @@ def view_of(node: core.NodeView, cluster: core.ClusterSnapshot) -> NodeView:
         fenced=record.fenced,
         labels=record.labels,
         address=record.address,
+        watchdog_s=record.watchdog_s,
         reason=record.reason,
         changed_at=record.changed_at,
         version=node.record.version,

@@ -172,6 +172,9 @@ class NodeView(Answer, frozen=True, kw_only=True):
     fenced: bool
     labels: dict[str, str]
     address: str
+    watchdog_s: Annotated[
+        float, msgspec.Meta(description="It is off so long after the end of its session, by its watchdog; 0: has none")
+    ]
     reason: str
     changed_at: str
     version: Version

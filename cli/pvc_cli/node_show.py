@@ -92,6 +92,7 @@ def _facts(node: NodeView) -> dict[str, str]:
         "load": f"{node['load_1m']:.2f} over 1 minute",
         "hypervisor": f"{node['hypervisor']} {node['hypervisor_version']}".strip(),
         "address": node["address"],
+        "watchdog": f"armed: off {node['watchdog_s']:g} s after it has lost the store" if node["watchdog_s"] else "",
         "coordinator": yes_no(node["coordinator"]),
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(node["labels"].items())),
         "unknown domains": ", ".join(sorted(node["unknown_domains"].values())),

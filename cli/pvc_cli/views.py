@@ -136,6 +136,7 @@ class NodeView(TypedDict):
     fenced: bool
     labels: dict[str, str]
     address: str
+    watchdog_s: float
     reason: str
     changed_at: str
     memory_total_mib: int

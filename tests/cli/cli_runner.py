@@ -165,6 +165,7 @@ def a_node(name: str = "hv1", **fields: object) -> dict[str, Any]:
         "fenced": False,
         "labels": {},
         "address": name,
+        "watchdog_s": 0.0,
         "reason": "",
         "changed_at": "",
         "version": 1,

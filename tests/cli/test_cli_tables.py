@@ -153,6 +153,12 @@ def test_what_is_known_of_a_node_includes_its_drain(run: Cli) -> None:
     assert "waits: for a slot" in out
 
 
+def test_what_is_known_of_a_node_includes_its_watchdog_if_it_is_armed(run: Cli) -> None:
+    armed = run("node", "info", "hv1", api=FakeApi({"GET /node/hv1": a_node(watchdog_s=30.0)})).out
+    assert "armed: off 30 s after it has lost the store" in armed
+    assert "watchdog" not in run("node", "info", "hv1", api=FakeApi({"GET /node/hv1": a_node()})).out
+
+
 def test_explain_shows_the_ranking_and_who_rejected_what_and_why(run: Cli) -> None:
     decision = {
         "vm": "web1",

@@ -104,6 +104,19 @@ class OneKindOfEnd(Broken):
         return super().add_listener(tell)
 
 
+class AnyEndIsAPowerOff(Broken):
+    """Tells the end of a guest that was terminated as if it had powered off."""
+
+    breaks = ("the_end_of_a_guest_that_is_terminated_is_no_power_off",)
+
+    def add_listener(self, listener: Listener) -> Subscription:
+        def tell(event: DomainEvent | None) -> None:
+            is_end = event is not None and event.kind is DomainEventKind.STOPPED
+            listener(replace(event, kind=DomainEventKind.POWERED_OFF) if event is not None and is_end else event)
+
+        return super().add_listener(tell)
+
+
 class MoreThanAll(Broken):
     """Takes what the host keeps for itself off its memory, and not off what is available."""
 

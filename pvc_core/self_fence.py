@@ -80,7 +80,8 @@ class Situation:
     silent_s: since when the store has not answered in this session, counted from the sending of the last request that
     it has answered; None: it never has. armed_s: the time of the watchdog that is armed, 0 when none is, None when it
     is not known. promised_s: what its record says; None when that is not known. timeout_s: the configured time.
-    problem: why the watchdog could not be used when that was tried last; "" when it could.
+    problem: why the watchdog could not be used when that was tried last; "" when it could. is_paused: the cluster or
+    this node is in maintenance, so that a store that is away is planned.
     """
 
     owns_vms: bool
@@ -90,6 +91,14 @@ class Situation:
     promised_s: float | None
     timeout_s: float
     problem: str = ""
+    is_paused: bool = False
+
+    @property
+    def why_unneeded(self) -> str:
+        """Why the watchdog is not to be armed; "" when it is."""
+        if self.is_paused:
+            return "it is in maintenance"
+        return "" if self.owns_vms else "no VM is to run here"
 
 
 def decide(situation: Situation) -> tuple[SelfFenceAction, ...]:
@@ -105,16 +114,16 @@ def decide(situation: Situation) -> tuple[SelfFenceAction, ...]:
     if armed_s is None:
         return (Arm("an earlier life of this daemon may have left it armed"),)
     if not armed_s:
-        return (Arm("VMs are to run here"),) if situation.owns_vms else ()
+        return () if situation.why_unneeded else (Arm("VMs are to run here"),)
     feed = Feed("the store has answered")
-    if situation.owns_vms:
+    if not situation.why_unneeded:
         owed_s = promise_of(armed_s)
         if promised_s in (owed_s, None):
             return (feed,)
         return feed, Promise(owed_s, f"it ends this host {owed_s:g} s after the end of its session at the latest")
     if promised_s:
-        return feed, Promise(0.0, "no VM is to run here")
-    return (feed,) if promised_s is None else (Disarm("no VM is to run here"),)
+        return feed, Promise(0.0, situation.why_unneeded)
+    return (feed,) if promised_s is None else (Disarm(situation.why_unneeded),)
 
 
 def why_no_food(situation: Situation) -> str:

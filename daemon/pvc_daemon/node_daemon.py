@@ -75,7 +75,15 @@ class NodeDaemon:
         )
         timeout_s = configuration.watchdog.timeout_s
         self._watchdog_keeper = watchdog and WatchdogKeeper(
-            name, watchdog, timeout_s, store, self._membership, self._has_guests, clock, threads
+            name,
+            watchdog,
+            timeout_s,
+            store,
+            self._membership,
+            self._has_guests,
+            clock,
+            threads,
+            is_paused=lambda: self._agent.records.is_paused,
         )
         self._election: Election | None = None
         self._leader: LeaderLoop | None = None

@@ -17,6 +17,7 @@ from pvc_core import layout
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord
 from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord, is_being_recovered
+from pvc_core.pause_record import MaintenanceRecord
 from pvc_core.ports import ClusterStore, Entry, Subscription, Threads
 from pvc_core.vm_states import OFF
 
@@ -35,6 +36,8 @@ class OwnRecords:
         self._lock = threads.lock()
         self._ledger: Stored[Ledger] | None = None
         self._is_being_recovered = False
+        self._cluster_is_paused = False
+        self._node_is_paused = False
         self._settings = DEFAULT_SETTINGS
         self._vms: dict[str, Stored[VmRecord]] = {}
         self._ahead: dict[str, int] = {}
@@ -45,6 +48,7 @@ class OwnRecords:
     def start(self) -> None:
         """Read and watch. Raises `StoreUnavailable`."""
         self._subscriptions.append(self._store.watch(layout.SETTINGS, self._settings_changed))
+        self._subscriptions.append(self._store.watch(layout.MAINTENANCE, self._maintenance_changed))
         self._subscriptions.append(self._store.watch(layout.node(self._node), self._node_changed))
         self._subscriptions.append(self._store.watch(layout.ledger(self._node), self._ledger_changed))
 
@@ -71,6 +75,11 @@ class OwnRecords:
     def is_being_recovered(self) -> bool:
         """This node was confirmed to be off, and its VMs are being given to others: none of them is ours to start."""
         return self._is_being_recovered
+
+    @property
+    def is_paused(self) -> bool:
+        """The cluster or this node is in maintenance, as last seen."""
+        return self._cluster_is_paused or self._node_is_paused
 
     def vms(self) -> dict[str, Stored[VmRecord]]:
         """A copy of the VMs in the ledger by UUID; those whose record does not parse are missing."""
@@ -105,10 +114,15 @@ class OwnRecords:
         self._settings = parsed.value if parsed else DEFAULT_SETTINGS
         self._on_change()
 
+    def _maintenance_changed(self, entry: Entry | None) -> None:
+        parsed = self._decoded(entry, MaintenanceRecord) if entry else None
+        self._cluster_is_paused = parsed is not None and parsed.value.pause is not None
+
     def _node_changed(self, entry: Entry | None) -> None:
         parsed = self._decoded(entry, NodeRecord) if entry else None
         if entry is None or parsed is not None:  # of a broken record: go on with what was known
             self._is_being_recovered = parsed is not None and is_being_recovered(parsed.value)
+            self._node_is_paused = parsed is not None and parsed.value.maintenance
         self._on_change()
 
     def _ledger_changed(self, entry: Entry | None) -> None:

@@ -51,13 +51,16 @@ class WatchdogKeeper:
         owns_vms: Callable[[], bool],
         clock: Clock,
         threads: Threads,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
+        """is_paused: whether the cluster or the node is in maintenance."""
         self._node = node
         self._watchdog = watchdog
         self._timeout_s = timeout_s
         self._store = store
         self._membership = membership
         self._owns_vms = owns_vms
+        self._is_paused = is_paused
         self._clock = clock
         self._threads = threads
         self._armed_s: float | None = None
@@ -89,11 +92,11 @@ class WatchdogKeeper:
     def look(self) -> None:
         """Decide and act until there is nothing more to do now."""
         while not self._stopping.is_set():
-            owns_vms = self._owns_vms()
-            if not owns_vms and self._armed_s == 0:
+            situation = self._situation()
+            if situation.why_unneeded and self._armed_s == 0:
                 return
             self._ask_the_store()
-            done = [self._carry_out(action) for action in self_fence.decide(self._situation(owns_vms))]
+            done = [self._carry_out(action) for action in self_fence.decide(self._situation())]
             if True not in done or self._problem:
                 return
 
@@ -105,12 +108,13 @@ class WatchdogKeeper:
                 log.exception("watchdog_keeper_broke", node=self._node)
             self._stopping.wait((self._armed_s or self._timeout_s) / MEALS)
 
-    def _situation(self, owns_vms: bool) -> Situation:
+    def _situation(self) -> Situation:
         session, contact = self._store.session_id, self._contact
         if contact is not None and contact.session != session:
             contact = None
         return Situation(
-            owns_vms=owns_vms,
+            owns_vms=self._owns_vms(),
+            is_paused=self._is_paused(),
             is_registered=self._membership.is_registered(),
             silent_s=None if contact is None else self._clock.monotonic_s() - contact.sent_s,
             armed_s=self._armed_s,

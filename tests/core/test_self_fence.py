@@ -46,6 +46,17 @@ def test_it_takes_its_promise_back_first_and_disarms_then() -> None:
     assert decide(replace(emptied, promised_s=0.0)) == (Disarm("no VM is to run here"),)
 
 
+def test_in_a_maintenance_it_takes_its_promise_back_and_disarms_though_vms_run() -> None:
+    paused = replace(FED, is_paused=True)
+    assert decide(paused) == (Feed("the store has answered"), Promise(0.0, "it is in maintenance"))
+    assert decide(replace(paused, promised_s=0.0)) == (Disarm("it is in maintenance"),)
+    assert decide(replace(paused, armed_s=0.0, promised_s=0.0)) == ()
+
+
+def test_a_node_that_has_lost_the_store_is_not_saved_by_a_maintenance_it_has_heard_of_before() -> None:
+    assert kinds(replace(FED, is_paused=True, is_registered=False)) == [Starve]
+
+
 def test_a_watchdog_that_an_earlier_life_may_have_left_is_taken_over_even_if_no_vm_is_left() -> None:
     found = replace(IDLE, armed_s=None)
     assert kinds(found) == [Arm]

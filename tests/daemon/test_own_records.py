@@ -11,8 +11,9 @@ import pytest
 from pvc_core import layout
 from pvc_core.codec import encode
 from pvc_core.errors import StoreUnavailable
-from pvc_core.model import Ledger, Reservation
-from pvc_core.ports import ClusterStore, Create, Entry, Subscription
+from pvc_core.model import Ledger, NodeRecord, Reservation
+from pvc_core.pause_record import MaintenanceRecord, Pause
+from pvc_core.ports import ClusterStore, Create, Entry, Set, Subscription
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_core.testing.builders import a_vm
 from pvc_daemon.own_records import OwnRecords
@@ -51,4 +52,22 @@ def test_a_vm_whose_watch_failed_is_watched_at_the_next_look(tmp_path: Path) -> 
     records.watch_new()
     assert sorted(records.vms()) == uuids
     records.close()
+    store.close()
+
+
+def test_a_maintenance_of_the_cluster_or_of_the_node_is_known(tmp_path: Path) -> None:
+    store = SqliteStore(f"sqlite://{tmp_path}/store.db")
+    store.start()
+    store.ensure(layout.DIRECTORIES)
+    seen: list[bool] = []
+    for node_is, cluster_is in [(False, False), (True, False), (False, True)]:
+        node, pause = NodeRecord(name="hv1", maintenance=node_is), Pause() if cluster_is else None
+        for key, value in ((layout.node("hv1"), node), (layout.MAINTENANCE, MaintenanceRecord(pause=pause))):
+            current, data = store.get(key), encode(value)
+            store.transaction([Set(key, data, current.version) if current else Create(key, data)])
+        records = OwnRecords(store, "hv1", lambda: None, SYSTEM_THREADS)
+        records.start()
+        seen.append(records.is_paused)
+        records.close()
+    assert seen == [False, True, True]
     store.close()

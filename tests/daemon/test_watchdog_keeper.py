@@ -43,6 +43,7 @@ class Node:
         self.clock = ManualClock()
         self.timer = FakeTimer(self.clock)
         self.owns_vms = False
+        self.is_paused = False
         self.store = FailingStore(f"sqlite://{path}/store.db")
         self.store.start()
         self.store.ensure(layout.DIRECTORIES)
@@ -63,6 +64,7 @@ class Node:
             lambda: self.owns_vms,
             self.clock,
             SYSTEM_THREADS,
+            is_paused=lambda: self.is_paused,
         )
         return membership, keeper
 
@@ -95,6 +97,17 @@ def test_it_is_armed_while_the_node_has_vms_and_no_longer(node: Node) -> None:
     assert node.look() == (True, 20.0)
     assert node.look(owns_vms=False) == (False, 0.0)
     assert node.events() == ["armed", "disarmed"]
+
+
+def test_it_is_disarmed_during_a_maintenance_and_armed_again_after_it(node: Node) -> None:
+    assert node.look(owns_vms=True) == (True, 20.0)
+    node.is_paused = True
+    assert node.look() == (False, 0.0)
+    node.store.is_away = True
+    node.clock.advance(1000.0)
+    assert node.look() == (False, 0.0), "the store may be away, and the host lives"
+    node.store.is_away, node.is_paused = False, False
+    assert node.look() == (True, 20.0)
 
 
 def test_a_node_that_is_fed_in_time_lives(node: Node) -> None:

@@ -66,6 +66,8 @@ def api(cluster: Cluster, server: MailServer, listening: Listening) -> Iterator[
     with process.client(process.token("admin")) as client:
         yield client
     process.notifier.close()
+    for name in ("webhook", "mail"):
+        plugins[name].outbox.close()  # type: ignore[attr-defined]
     process.waiter.stop()
     process.connection.close()
 

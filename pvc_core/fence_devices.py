@@ -15,17 +15,15 @@ import msgspec
 from pvc_core import layout
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import InvalidInput
+from pvc_core.fence_secrets import MASK, is_secret
 from pvc_core.fencing import FenceAgentEntry, FenceDevice
 from pvc_core.layout import SCHEMA_VERSION
 from pvc_core.ports import ClusterStore
 
-MASK = "***"
-"""What is shown instead of a secret."""
 LEVELS = range(1, 10)
 MAX_VALUE_CHARACTERS = 4096
 
 _PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_SECRET_BY_NAME = re.compile(r"pass|pw|secret|token|community|credential|(?<!pub)key", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,20 +63,10 @@ def checked_device(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -
     return device
 
 
-def is_secret(name: str, entry: FenceAgentEntry) -> bool:
-    """Whether nobody may read a parameter again: the agent says so, or its name does, as a mistyped one may."""
-    return name in entry.secrets or sounds_secret(name)
-
-
-def sounds_secret(name: str) -> bool:
-    """Whether a parameter of this name may hold a secret, as far as can be told without its agent."""
-    return _SECRET_BY_NAME.search(name) is not None
-
-
 def shown_parameters(device: FenceDevice, agents: Mapping[str, FenceAgentEntry]) -> dict[str, str]:
     """The parameters with the secrets masked; all of them while nobody here knows which those are."""
     entry = agents.get(device.agent)
     return {
-        name: value if entry is not None and not is_secret(name, entry) else MASK
+        name: value if entry is not None and not is_secret(name, entry.secrets) else MASK
         for name, value in sorted(device.parameters.items())
     }

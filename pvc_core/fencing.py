@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from pvc_core.errors import PluginError
+from pvc_core.fence_secrets import without_secrets
 from pvc_core.plugin_calls import PluginCalls
 from pvc_core.plugin_types import NO_OPTIONS, PluginOptions
+
+T = TypeVar("T")
 
 PowerState = Literal["on", "off", "unknown"]
 
@@ -145,11 +148,13 @@ def fence(entry: FenceAgentEntry, request: FenceRequest, calls: PluginCalls, opt
     """Ask an agent to switch a node off. Fails closed: whatever is not a confirmation is a refusal with its reason."""
 
     def power_off(request: FenceRequest) -> FenceVerdict:
-        return checked_verdict(entry.agent.power_off(request))
+        verdict = checked_verdict(entry.agent.power_off(request))
+        return replace(verdict, detail=without_secrets(verdict.detail, request.device, entry.secrets))
 
     try:
         asked = replace(request, options=options)
-        verdict = calls.insist(entry.plugin or entry.name, power_off, asked, deadline_s=entry.deadline_s)
+        question = _discreet(power_off, entry)
+        verdict = calls.insist(entry.plugin or entry.name, question, asked, deadline_s=entry.deadline_s)
     except PluginError as failure:
         return FenceVerdict(False, f"fence agent {entry.name}: {failure.problem}")
     if not verdict.confirmed:
@@ -166,11 +171,12 @@ def fence_status(
         answer = entry.agent.status(request)
         if type(answer) is not FenceStatus or answer.power not in get_args(PowerState):
             raise TypeError(f"it answered {answer!r} instead of a FenceStatus")
-        return answer
+        return FenceStatus(answer.power, without_secrets(str(answer.detail), request.device, entry.secrets))
 
     try:
         asked = replace(request, options=options)
-        return calls.insist(entry.plugin or entry.name, status, asked, deadline_s=entry.deadline_s)
+        question = _discreet(status, entry)
+        return calls.insist(entry.plugin or entry.name, question, asked, deadline_s=entry.deadline_s)
     except PluginError as failure:
         return FenceStatus("unknown", f"fence agent {entry.name}: {failure.problem}")
 
@@ -184,10 +190,27 @@ def device_problems(
         return {}
 
     def problems(request: FenceRequest) -> Mapping[str, str]:
-        return {str(name): str(problem) for name, problem in agent.problems(request).items()}
+        found = {str(name): str(problem) for name, problem in agent.problems(request).items()}
+        return {name: without_secrets(problem, request.device, entry.secrets) for name, problem in found.items()}
 
     asked = replace(request, options=options)
-    return calls.insist(entry.plugin or entry.name, problems, asked, deadline_s=entry.deadline_s)
+    return calls.insist(entry.plugin or entry.name, _discreet(problems, entry), asked, deadline_s=entry.deadline_s)
+
+
+def _discreet(question: Callable[[FenceRequest], T], entry: FenceAgentEntry) -> Callable[[FenceRequest], T]:
+    """The same question; what the agent raises has no secret of the device in it."""
+
+    def asked(request: FenceRequest) -> T:
+        try:
+            return question(request)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            told = without_secrets(said, request.device, entry.secrets)
+            if told == said:
+                raise
+            raise RuntimeError(told) from None
+
+    return asked
 
 
 def checked_verdict(answer: object) -> FenceVerdict:

@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from pvc_core.contributions import ApiBody, ApiQuery
 from pvc_core.errors import InvalidInput
-from pvc_core.fence_devices import sounds_secret
+from pvc_core.fence_secrets import sounds_secret
 from pvc_core.strict_reading import meant, nearest
 
 T = TypeVar("T")

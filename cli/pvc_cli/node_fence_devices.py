@@ -64,7 +64,7 @@ def add(
     For example: pvc node fence-device add hv1 fence-agents -p agent=fence_ipmilan -p ip=10.0.0.11 -p lanplus=1
     -p username=fencing --secret password
     """
-    from pvc_core.fence_devices import sounds_secret
+    from pvc_core.fence_secrets import sounds_secret
 
     found = given(parameters, secrets)
     found.refuse_plain(sounds_secret)

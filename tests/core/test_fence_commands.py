@@ -13,7 +13,8 @@ from pvc_core import hookimpl, layout
 from pvc_core.errors import BrokenRecord, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.event_log import EventLog
 from pvc_core.fence_checks import finding, joined
-from pvc_core.fence_devices import MASK, shown_parameters
+from pvc_core.fence_devices import shown_parameters
+from pvc_core.fence_secrets import MASK
 from pvc_core.fencing import FenceAgentEntry, FenceDevice, FenceRequest
 from pvc_core.ports import Create
 from pvc_core.registry import Registry

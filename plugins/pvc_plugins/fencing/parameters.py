@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pvc_core.fence_secrets import MASK, without_secrets
+
 EXECUTABLE = "agent"
 """The parameter that names the executable; all others go to it."""
 SECRETS = (
@@ -24,7 +26,6 @@ SECRETS = (
     "token",
     "key",
 )
-MASK = "***"
 
 _EXECUTABLE_NAME = re.compile(r"fence_[A-Za-z0-9_]+")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -88,12 +89,5 @@ def _quoted(value: str) -> str:
 
 def masked(text: str, device: Mapping[str, str]) -> str:
     """What an executable said, without the value of any secret it was given, nor of what it did not know."""
-    values = {value for name, value in device.items() if value and is_secret(name)}
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, MASK)
-    return re.sub(r"(Ignoring unknown option '?[^=']*=).*", rf"\g<1>{MASK}", text)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a parameter is one that nobody may read."""
-    return name.lower().replace("-", "_") in SECRETS or bool(re.search(r"pass|secret|token", name.lower()))
+    known = without_secrets(text, device, [name for name in device if name.replace("-", "_") in SECRETS])
+    return re.sub(r"(Ignoring unknown option '?[^=']*=).*", rf"\g<1>{MASK}", known)

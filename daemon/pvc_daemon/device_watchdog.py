@@ -14,6 +14,7 @@ import fcntl
 import math
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -80,6 +81,7 @@ class DeviceWatchdog:
             if not was_armed:  # opening the device has started its timer
                 self.disarm()
             if isinstance(error, OSError):
+                self._let_go()
                 raise self._problem(error) from error
             raise
 
@@ -126,6 +128,13 @@ class DeviceWatchdog:
                 raise
         (armed_s,) = _INT.unpack(self._kernel.ioctl(descriptor, GET_TIMEOUT, _INT.pack(0)))
         return int(armed_s)
+
+    def _let_go(self) -> None:
+        """Close the device without a farewell, to open it anew the next time; its timer goes on."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with suppress(OSError):  # it has failed already, which is told
+                self._kernel.close(descriptor)
 
     def _stop(self, descriptor: int) -> None:
         try:

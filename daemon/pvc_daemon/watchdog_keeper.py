@@ -79,7 +79,7 @@ class WatchdogKeeper:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(JOIN_S)
-        if not self._armed_s:
+        if self._armed_s == 0:
             return
         if not may_disarm:
             log.error("watchdog_left_armed", node=self._node, problem="the record could not be cleared")

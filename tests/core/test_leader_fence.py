@@ -183,6 +183,13 @@ def test_an_armed_watchdog_is_proof_when_its_time_and_the_margin_are_over() -> N
     )
 
 
+def test_what_a_lost_node_has_promised_stays_in_its_record_until_it_is_off() -> None:
+    snapshot, memory = being_fenced(a_cluster(watchdog_s=10.0))
+    assert snapshot.nodes["hv1"].record.value.watchdog_s == 10.0
+    (confirm,) = decided(snapshot, 15.0, memory)
+    assert done(confirm, snapshot).nodes["hv1"].record.value.watchdog_s == 0.0
+
+
 def test_nobody_is_alarmed_by_a_refusal_while_the_watchdog_will_prove_it() -> None:
     snapshot, memory = being_fenced(a_cluster(watchdog_s=10.0))
     for now_s in (2.0, 7.0, 12.0):

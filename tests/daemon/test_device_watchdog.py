@@ -31,6 +31,7 @@ class PlayedKernel:
         self.ends_at_s: float | None = None
         self.descriptor: int | None = None
         self._may_stop = False
+        self.is_broken = False
 
     def open(self, path: str) -> int:
         if path != "/dev/watchdog":
@@ -60,7 +61,6 @@ class PlayedKernel:
         self._feed()
 
     def close(self, descriptor: int) -> None:
-        self._check(descriptor)
         self.descriptor = None
         if not self.nowayout and (self._may_stop or not self.options & MAGIC_CLOSE):
             self.ends_at_s = None
@@ -77,6 +77,8 @@ class PlayedKernel:
             self.ends_at_s = self.clock.monotonic_s() + self.timeout_s
 
     def _check(self, descriptor: int) -> None:
+        if self.is_broken:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         if descriptor != self.descriptor:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
@@ -162,6 +164,19 @@ def test_a_device_that_another_program_has_is_named_with_the_likely_one(
     kernel.open("/dev/watchdog")
     with pytest.raises(WatchdogError, match="busy; another program, such as systemd, uses it"):
         watchdog.arm(10.0)
+
+
+def test_a_device_that_fails_meanwhile_is_opened_anew_the_next_time(
+    watchdog: DeviceWatchdog, kernel: PlayedKernel
+) -> None:
+    watchdog.arm(10.0)
+    kernel.is_broken = True
+    for use in (watchdog.feed, lambda: watchdog.arm(10.0)):
+        with pytest.raises(WatchdogError, match="No such device"):
+            use()
+    assert kernel.ends_at_s is not None, "it was given up, not stopped"
+    kernel.is_broken = False
+    assert watchdog.arm(10.0) == 10.0
 
 
 def test_a_device_that_does_not_exist_is_named(tmp_path: Path) -> None:

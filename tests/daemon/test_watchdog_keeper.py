@@ -156,6 +156,16 @@ def test_a_daemon_that_has_left_disarms_and_one_that_could_not_say_so_does_not(n
     assert node.timer.ends_at_s is None
 
 
+def test_a_daemon_that_leaves_disarms_also_a_watchdog_that_did_not_work_last(node: Node) -> None:
+    node.look(owns_vms=True)
+    node.timer.problem = "for a moment"
+    node.look()
+    node.timer.problem = ""
+    node.membership.leave()
+    node.keeper.close(may_disarm=True)
+    assert node.timer.ends_at_s is None
+
+
 def test_a_daemon_that_has_left_neither_arms_nor_promises(node: Node) -> None:
     node.look(owns_vms=True)
     node.membership.leave()

@@ -133,7 +133,7 @@ def _stray(case: _Case) -> Step:
 
 def _when_running(case: _Case) -> Step:
     if case.is_active:
-        return _stuck_in_a_migration(case) or _NOTHING
+        return _stuck_in_a_migration(case) or _settles(case)
     if case.domain is not None:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
     if case.has_powered_itself_off:
@@ -151,6 +151,17 @@ def _when_running(case: _Case) -> Step:
 
 def _how_to_go_on(case: _Case) -> str:
     return f"`pvc vm start {case.record.name}` tries again"
+
+
+def _settles(case: _Case) -> Step:
+    """A guest that had failed elsewhere and has run here for as long as failures count."""
+    if not case.record.failed_on:
+        return _NOTHING
+    settled_s = max((case.seen_since_s, *case.memory.failures_s)) + case.settings.start_failure_window_s
+    if case.now_s < settled_s:
+        return None, settled_s
+    failed_on = ", ".join(case.record.failed_on)
+    return Record(case.uuid, VmEvent.SETTLED, f"it runs; that it failed on {failed_on} is forgotten"), None
 
 
 def _stuck_in_a_migration(case: _Case) -> Step | None:

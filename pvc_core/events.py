@@ -51,6 +51,8 @@ class EventKind(enum.StrEnum):
     VM_TERMINATED = "vm_terminated"
     VM_STAYED = "vm_stayed"
     VM_RECOVERING = "vm_recovering"
+    VM_RETRIED = "vm_retried"
+    VM_SETTLED = "vm_settled"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
@@ -99,7 +101,7 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_STARTING: "A VM is to start, or what would have stopped it is called off.",
     EventKind.VM_STARTED: "A VM runs.",
     EventKind.VM_START_FAILED: "An attempt to start a VM failed; there will be another.",
-    EventKind.VM_FAILED: "A VM failed too often and is given up until it is started by command.",
+    EventKind.VM_FAILED: "A VM failed too often: it is off until it is started by command or tried on another node.",
     EventKind.VM_ENDED: "A VM ended though it should run; it is started again.",
     EventKind.VM_SHUTTING_DOWN: "A VM is to stop.",
     EventKind.VM_RESTARTING: "A VM is to shut down and start again.",
@@ -114,6 +116,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_TERMINATED: "A guest had its power cut: it did not power off in time, or ran where it must not.",
     EventKind.VM_STAYED: "A drain or a return of `node` could not help this VM.",
     EventKind.VM_RECOVERING: "The node of a VM is off: the VM starts on `target`.",
+    EventKind.VM_RETRIED: "A VM has failed on `node`: it is tried on `target`.",
+    EventKind.VM_SETTLED: "A VM that had failed elsewhere has run well for long enough.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",
@@ -181,6 +185,7 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.VM_TERMINATED: Severity.WARNING,
     EventKind.VM_STAYED: Severity.WARNING,
     EventKind.VM_RECOVERING: Severity.WARNING,
+    EventKind.VM_RETRIED: Severity.WARNING,
     EventKind.NODE_HYPERVISOR_AWAY: Severity.CRITICAL,
     EventKind.NODE_HYPERVISOR_BACK: Severity.WARNING,
     EventKind.NODE_GONE: Severity.WARNING,
@@ -305,6 +310,8 @@ _KIND_OF_EVENT: Mapping[VmEvent, EventKind] = {
     VmEvent.HOLD: EventKind.VM_HELD,
     VmEvent.RELOCATE: EventKind.VM_MOVED,
     VmEvent.RECOVER: EventKind.VM_RECOVERING,
+    VmEvent.RETRY: EventKind.VM_RETRIED,
+    VmEvent.SETTLED: EventKind.VM_SETTLED,
     VmEvent.TARGET_LOST: EventKind.VM_MIGRATION_FAILED,
     VmEvent.LOST_HELD: EventKind.VM_HELD,
     VmEvent.STARTED: EventKind.VM_STARTED,

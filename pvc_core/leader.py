@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
-from pvc_core import changes, leader_held, leader_plan, leader_recovery
+from pvc_core import changes, leader_held, leader_plan, leader_recovery, leader_retry
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node, stayed
@@ -30,6 +30,7 @@ from pvc_core.leader_actions import (
     PlanAction,
     Policies,
     RecoverVm,
+    RetryVm,
     StartHeld,
     StartVm,
     VmAction,
@@ -50,7 +51,7 @@ __all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back",
 
 
 def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
-    """What to do now for nodes that are recovered, drained or taken back, for the applied plan, and for held VMs."""
+    """What to do now for nodes that are recovered, drained or taken back, for the applied plan, held and failed VMs."""
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
     for name in sorted(snapshot.nodes) if snapshot.pause is None else ():
@@ -69,6 +70,7 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
     actions += leader_plan.decide(snapshot, placer, slots)
     if snapshot.pause is None:
         actions += leader_held.start_held(snapshot, placer, policies)
+    actions += leader_retry.retry_failed(snapshot, placer, policies)
     return tuple(_first_per_vm(actions))
 
 
@@ -103,8 +105,8 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
         return leader_plan.change_for(action, snapshot, placer, now)
     if isinstance(action, RecoverVm | LoseVm | FinishRecovery):
         return leader_recovery.change_for(action, snapshot, placer, now)
-    if isinstance(action, StartHeld):
-        return leader_held.change_for(action, snapshot, placer, now)
+    if isinstance(action, StartHeld | RetryVm):
+        return _start_elsewhere(action, snapshot, placer, now)
     node = snapshot.nodes.get(action.node)
     if node is None:
         raise Refused(action.node, "it is gone")
@@ -132,6 +134,12 @@ def change_for(action: LeaderAction, snapshot: ClusterSnapshot, placer: Placer, 
             ops = (*ops, changes.same_node(snapshot.nodes[action.target]))
         return replace(change, ops=ops)
     return change
+
+
+def _start_elsewhere(action: StartHeld | RetryVm, snapshot: ClusterSnapshot, placer: Placer, now: str) -> Change:
+    if isinstance(action, RetryVm):
+        return leader_retry.change_for(action, snapshot, placer, now)
+    return leader_held.change_for(action, snapshot, placer, now)
 
 
 def _still_makes_sense(action: VmAction, node: NodeView, record: VmRecord) -> bool:

@@ -55,6 +55,17 @@ class StartHeld:
 
 
 @dataclass(frozen=True)
+class RetryVm:
+    """Start a VM that has failed elsewhere on `node`."""
+
+    node: str
+    uuid: str
+    reason: str
+    decision: Decision | None = field(default=None, compare=False)
+    """How the node was chosen."""
+
+
+@dataclass(frozen=True)
 class HoldVm:
     """Shut a VM down and remember that it starts again when `node` is ready."""
 
@@ -159,4 +170,4 @@ class FinishPlan:
 PlanAction = BeginStep | EndStep | FinishPlan
 VmAction = MoveVm | StartVm | HoldVm | CancelMove | LeaveVm
 RecoveryAction = RecoverVm | LoseVm | FinishRecovery
-LeaderAction = VmAction | StartHeld | FinishDrain | PlanAction | RecoveryAction
+LeaderAction = VmAction | StartHeld | RetryVm | FinishDrain | PlanAction | RecoveryAction

@@ -50,9 +50,9 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What an administrator chooses per VM. Defaults are the cluster's.
 
     node_limit: nodes it may run on, or label:NAME=VALUE; empty = any. node_selector: "" = the cluster's default.
-    max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s and
-    start_failures: None = cluster's. on_poweroff: what follows when its guest powers off by itself. held_until: a held
-    VM waits for its home, or starts on any candidate that appears.
+    max_downtime_ms: 1 to 60 000. priority: higher goes first, -1000 to 1000. shutdown_timeout_s, start_failures and
+    relocations: None = cluster's. on_poweroff: what follows when its guest powers off by itself. held_until: a held VM
+    waits for its home, or starts on any candidate that appears.
     """
 
     node_limit: tuple[str, ...] = ()
@@ -65,6 +65,7 @@ class VmMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     shutdown_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
     on_poweroff: OnPoweroff = "restart"
     start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    relocations: Annotated[int, msgspec.Meta(ge=0, le=16)] | None = None
     held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     profile: str = ""
@@ -96,6 +97,8 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     """While shutting down: the state that follows."""
     held: bool = False
     """Stopped because no candidate was left; starts again when its home becomes ready, or as `held_until` says."""
+    failed_on: tuple[str, ...] = ()
+    """Nodes on which it became failed, until it has run for long or a person takes over."""
     transition: int = 0
     """Counts every change of the state or of what is wanted in it, so that an agent that missed steps knows."""
     reason: str = ""
@@ -314,6 +317,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause before the second start attempt; doubled for each further one."""
     start_backoff_max_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     """The longest such pause."""
+    relocations: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """On how many other nodes, one after the other, a VM that has failed is tried, unless the VM says otherwise."""
     parallel_starts: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
     """Starts of VMs at one time per node; those of a higher priority run before a lower one begins."""
     start_stagger_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 0.0

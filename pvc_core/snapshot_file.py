@@ -92,6 +92,7 @@ class VmEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     migration_method: MigrationMethod = "none"
     on_poweroff: OnPoweroff = "restart"
     start_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    relocations: Annotated[int, msgspec.Meta(ge=0, le=16)] | None = None
     held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     faults: Faults = Faults()

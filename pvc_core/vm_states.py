@@ -28,6 +28,7 @@ class VmEvent(enum.StrEnum):
     MIGRATE = "migrate"
     HOLD = "hold"
     RELOCATE = "relocate"
+    RETRY = "retry"
     RECOVER = "recover"
     TARGET_LOST = "target-lost"
     LOST_HELD = "lost-held"
@@ -35,6 +36,7 @@ class VmEvent(enum.StrEnum):
     STARTED = "started"
     START_FAILED = "start-failed"
     GAVE_UP = "gave-up"
+    SETTLED = "settled"
     GONE = "gone"
     POWERED_OFF = "powered-off"
     ENDED = "ended"
@@ -90,6 +92,8 @@ RULES: dict[tuple[VmState, VmEvent], Rule] = {
     **{(s, _E.DISABLE): Rule(_S.DISABLED) for s in (_S.STOPPED, _S.FAILED)},
     (_S.RUNNING, _E.MIGRATE): Rule(_S.MIGRATING, node=NodeChange.SET_TARGET),
     **{(s, _E.RELOCATE): Rule(s, node=NodeChange.TO_GIVEN) for s in OFF},
+    # the leader, for a VM that has failed on its node and is to be tried on another
+    (_S.FAILED, _E.RETRY): Rule(_S.STARTING, node=NodeChange.TO_GIVEN),
     # the leader, draining a node on which a VM cannot be helped
     **{(s, _E.HOLD): Rule(_S.SHUTTING_DOWN, holds=True) for s in (_S.STARTING, _S.RUNNING, _S.RESTARTING)},
     # the leader, for a VM whose node, or whose migration's target, is known to be off
@@ -101,6 +105,7 @@ RULES: dict[tuple[VmState, VmEvent], Rule] = {
     (_S.STARTING, _E.STARTED): Rule(_S.RUNNING),
     (_S.STARTING, _E.START_FAILED): Rule(_S.STARTING),
     **{(s, _E.GAVE_UP): Rule(_S.FAILED) for s in (_S.STARTING, _S.RUNNING)},
+    (_S.RUNNING, _E.SETTLED): Rule(_S.RUNNING),
     (_S.RUNNING, _E.GONE): Rule(_S.STARTING),
     (_S.MIGRATING, _E.GONE): Rule(_S.STARTING, node=NodeChange.DROP_TARGET),
     **{(s, _E.POWERED_OFF): Rule(_S.STOPPED) for s in (_S.STARTING, _S.RUNNING)},
@@ -137,7 +142,7 @@ def advance(
 ) -> VmRecord:
     """The record after an event: the only way a VM changes its state.
 
-    `target` belongs to MIGRATE, RELOCATE and RECOVER, `permanent` to the first two; `now` is wall-clock time for
+    `target` belongs to MIGRATE, RELOCATE, RETRY and RECOVER, `permanent` to the first two; `now` is wall-clock time for
     people. The same object comes back when nothing changes. Raises `Refused` when the event cannot happen in this
     state.
     """
@@ -156,6 +161,7 @@ def advance(
         after_shutdown="disabled" if disables else "stopped",
         cancelling=rule.cancels,
         held=rule.holds or (record.held and (event is VmEvent.RELOCATE or _ends_shutdown(record, event))),
+        failed_on=_failed_on(record, event),
         transition=record.transition + 1,
         reason=reason,
         changed_at=now,
@@ -165,6 +171,15 @@ def advance(
         changed, transition=record.transition, reason=record.reason, changed_at=record.changed_at
     )
     return record if same == record else changed
+
+
+def _failed_on(record: VmRecord, event: VmEvent) -> tuple[str, ...]:
+    """Forgotten when it has settled, and when a person says what is to become of it."""
+    if event in (_E.START, _E.SHUTDOWN, _E.STOP, _E.RESTART, _E.DISABLE, _E.RELOCATE, _E.SETTLED):
+        return ()
+    if event is _E.GAVE_UP and record.node not in record.failed_on:
+        return (*record.failed_on, record.node)
+    return record.failed_on
 
 
 def _ends_shutdown(record: VmRecord, event: VmEvent) -> bool:

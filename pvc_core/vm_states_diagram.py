@@ -14,7 +14,7 @@ from pvc_core.vm_states import OFF, RULES, NodeChange, Rule, VmEvent, rule_for
 
 COMMANDS = (VmEvent.START, VmEvent.SHUTDOWN, VmEvent.STOP, VmEvent.RESTART, VmEvent.DISABLE, VmEvent.MIGRATE)
 """What an operator asks for."""
-DECISIONS = (VmEvent.HOLD, VmEvent.RELOCATE)
+DECISIONS = (VmEvent.HOLD, VmEvent.RELOCATE, VmEvent.RETRY)
 """What follows from a drain, and from a move of a VM that is off."""
 RECOVERY = (VmEvent.RECOVER, VmEvent.TARGET_LOST, VmEvent.LOST_HELD, VmEvent.LOST)
 """What follows once a node is known to be off."""

@@ -68,6 +68,8 @@ class VmView(Answer, frozen=True, kw_only=True, gc=False):
     shutdown_timeout_s: int | None = None
     on_poweroff: OnPoweroff = "restart"
     start_failures: int | None = None
+    relocations: int | None = None
+    failed_on: tuple[str, ...] = ()
     held_until: HeldUntil = "home"
     tags: tuple[str, ...] = ()
     profile: str = ""

@@ -26,6 +26,7 @@ METADATA_FIELDS = (
     "shutdown_timeout_s",
     "on_poweroff",
     "start_failures",
+    "relocations",
     "held_until",
     "tags",
     "profile",
@@ -61,7 +62,7 @@ def metadata_patch(options: dict[str, Any]) -> dict[str, object]:
     for name in ("node_limit", "tags"):
         if name in patch:
             patch[name] = names_in(patch[name])
-    for name in ("shutdown_timeout_s", "start_failures"):
+    for name in ("shutdown_timeout_s", "start_failures", "relocations"):
         if patch.get(name) == "default":
             patch[name] = None
     return patch
@@ -133,6 +134,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=NumberOrDefault(),
         help="How often it may fail to start or crash within the cluster's window before it is given up, 1 to 100, or "
         "`default`.  [default: the cluster's]",
+    ),
+    click.option(
+        "--relocations",
+        metavar="N",
+        type=NumberOrDefault(),
+        help="On how many other nodes it is tried, one after the other, when it has failed, 0 to 16, or `default`.  "
+        "[default: the cluster's]",
     ),
     click.option(
         "--held-until",

@@ -35,6 +35,8 @@ class VmView(TypedDict):
     shutdown_timeout_s: int | None
     on_poweroff: str
     start_failures: int | None
+    relocations: int | None
+    failed_on: list[str]
     held_until: str
     tags: list[str]
     profile: str

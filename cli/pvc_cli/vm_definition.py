@@ -151,7 +151,7 @@ def metadata_value(field: str, value: object) -> str:
     """A field of the metadata for a person; what is empty says what that means."""
     if field == "node_limit":
         return ",".join(value) if isinstance(value, list) and value else "any"
-    if field in ("node_selector", "shutdown_timeout_s", "start_failures") and value in ("", None):
+    if field in ("node_selector", "shutdown_timeout_s", "start_failures", "relocations") and value in ("", None):
         return "the cluster's"
     if isinstance(value, bool):
         return "yes" if value else "no"

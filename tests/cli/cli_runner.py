@@ -136,6 +136,8 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
         "shutdown_timeout_s": None,
         "on_poweroff": "restart",
         "start_failures": None,
+        "relocations": None,
+        "failed_on": [],
         "held_until": "home",
         "tags": [],
         "profile": "",

@@ -35,6 +35,7 @@ XML = "<domain><name>web1</name></domain>"
         (["--on-poweroff", "stop"], {"on_poweroff": "stop"}),
         (["--start-failures", "5"], {"start_failures": 5}),
         (["--start-failures", "default"], {"start_failures": None}),
+        (["--relocations", "2"], {"relocations": 2}),
         (["--held-until", "any"], {"held_until": "any"}),
         (["--tag", "a", "--tag", "b c"], {"tags": ["a", "b", "c"]}),
         (["--tag", ""], {"tags": []}),

@@ -24,7 +24,7 @@ NOW = "2026-01-31T12:00:00Z"
 PAIRS = list(itertools.product(VmState, VmEvent))
 COMMANDS = (E.START, E.SHUTDOWN, E.STOP, E.RESTART, E.DISABLE, E.MIGRATE, E.HOLD, E.RELOCATE)
 RECOVERY = (E.RECOVER, E.TARGET_LOST, E.LOST_HELD, E.LOST)
-WITH_TARGET = (E.MIGRATE, E.RELOCATE, E.RECOVER)
+WITH_TARGET = (E.MIGRATE, E.RELOCATE, E.RECOVER, E.RETRY)
 FINDINGS = tuple(event for event in VmEvent if event not in COMMANDS)
 
 
@@ -145,7 +145,7 @@ def test_a_command_given_twice_is_carried_out_once() -> None:
 def test_only_arriving_relocating_and_recovering_change_the_node() -> None:
     for before, event, after in all_changes():
         moves = RULES[before.state, event].node in (NodeChange.TO_TARGET, NodeChange.TO_GIVEN)
-        assert moves == (event in (E.ARRIVED, E.MOVED_OFF, E.RELOCATE, E.RECOVER))
+        assert moves == (event in (E.ARRIVED, E.MOVED_OFF, E.RELOCATE, E.RECOVER, E.RETRY))
         assert after.node == ("hv2" if moves else before.node)
 
 

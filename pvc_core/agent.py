@@ -118,8 +118,16 @@ def _unless_paused(step: Step, uuid: str, snapshot: AgentSnapshot, now_s: float)
 
 def _while_busy(case: _Case, action: Action) -> Step:
     if isinstance(action, Migrate) and (case.record.cancelling or case.record.state is not VmState.MIGRATING):
-        return CancelMigration(case.uuid, "the migration is cancelled by command"), case.now_s + LOOK_AGAIN_S
+        return _cancel(case)
     return _NOTHING
+
+
+def _cancel(case: _Case) -> Step:
+    """Ask the hypervisor to break the migration off; again only after a while, since that may take its time."""
+    asked_s = case.memory.asked_last_s
+    if asked_s is not None and case.now_s < asked_s + LOOK_AGAIN_S:
+        return None, asked_s + LOOK_AGAIN_S
+    return CancelMigration(case.uuid, "the migration is cancelled by command"), case.now_s + LOOK_AGAIN_S
 
 
 def _stray(case: _Case) -> Step:
@@ -261,8 +269,7 @@ def _when_migrating(case: _Case) -> Step:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
     if case.domain.job_active:
         if case.record.cancelling:
-            action = CancelMigration(case.uuid, "the migration is cancelled by command")
-            return action, case.now_s + LOOK_AGAIN_S
+            return _cancel(case)
         return None, case.now_s + LOOK_AGAIN_S
     if case.domain.state is DomainState.PAUSED and (step := _when_left_behind(case)):
         return step

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from pvc_cli.applications import load_application
 from pvc_cli.connections import Connection
 from pvc_cli.problems import ApiProblem, ApiUnreachable, NoConnection
-from pvc_core.errors import InvalidInput, PluginError
+from pvc_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     import httpx
@@ -173,7 +174,6 @@ def open_remote(connection: Connection, patience_s: float = ANSWER_TIMEOUT_S) ->
 
 def open_local(environment: Mapping[str, str]) -> Api:
     """This machine's own application, found by entry point. Raises `NoConnection` without a configuration."""
-    from importlib.metadata import entry_points
 
     import httpx
 
@@ -182,14 +182,7 @@ def open_local(environment: Mapping[str, str]) -> Api:
     path = configuration_path(environment.get("PVC_CONFIG") or None)
     if not os.access(path, os.R_OK):
         raise NoConnection(str(path))
-    found = list(entry_points(group="pvc.applications", name="api"))
-    if len(found) != 1:
-        raise PluginError("pvc.applications", f"{len(found)} distributions provide the application `api`, not one")
-    try:
-        create = found[0].load()
-    except ImportError as error:
-        raise PluginError("pvc.applications", f"the application `api` cannot be loaded: {error}") from error
-    application, close = create(str(path))
+    application, close = load_application("api")(str(path))
     http = httpx.Client(transport=httpx.WSGITransport(application), base_url="http://localhost")
     return Api(http, f"this machine ({path})", close)
 

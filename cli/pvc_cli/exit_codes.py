@@ -18,6 +18,7 @@ UNAVAILABLE = 7
 DENIED = 8
 VMS_STAYED = 10
 NOT_SURVIVABLE = 11
+SIMULATION_FAILED = 12
 INTERRUPTED = 130
 READER_GONE = 141
 
@@ -33,6 +34,7 @@ EXIT_CODES: dict[int, str] = {
     9: "the wait ran out; the operation goes on",
     VMS_STAYED: "VMs stayed where they were, or would by the plan; the rest is done",
     NOT_SURVIVABLE: "a VM would not come back if its node were lost",
+    SIMULATION_FAILED: "a simulation violated an invariant, or did not come out as expected",
     INTERRUPTED: "interrupted by Ctrl-C; an accepted operation goes on",
     READER_GONE: "whoever read the output went away, as in `| head`",
 }

@@ -76,6 +76,8 @@ class AgentActions:
             case Migrate():
                 self._migrate(action, stored, learn)
             case CancelMigration():
+                now_s = self._clock.monotonic_s()
+                learn(lambda m: replace(m, asked_last_s=now_s))
                 self._hypervisor.cancel_migration(action.uuid)
             case LookAtPeer():
                 self._look_at_peer(action, learn)

@@ -49,15 +49,16 @@ class LeaderLoop:
         clock: Clock,
         threads: Threads,
         on_written: Listener | None = None,
+        writer: str = "",
     ) -> None:
-        """`on_written`: told of every event that this leader has written."""
+        """`on_written`: told of every event that this leader has written. `writer`: as of a `Journal`."""
         self._node = node
         self._epoch = epoch
         self._clock = clock
         self._threads = threads
         self._registry = registry
         self._store = store
-        self._journal = Journal(clock, lambda: f"leader:{node}")
+        self._journal = Journal(clock, lambda: f"leader:{node}", writer and f"{writer}-leader-{epoch}")
         if on_written is not None:
             self._journal.listen(on_written)
         self._notes = Notes(store, self._journal, clock, threads)

@@ -12,7 +12,7 @@ import click
 import structlog
 
 from pvc_core.configuration import Configuration, load_configuration
-from pvc_core.errors import InvalidInput, PvcError, StoreUnavailable, meaning_of
+from pvc_core.errors import InvalidInput, PvcError, meaning_of
 from pvc_core.logging_setup import set_up_logging
 from pvc_core.plugin_types import HypervisorSite
 from pvc_core.ports import Watchdog
@@ -23,9 +23,9 @@ from pvc_daemon.device_watchdog import DeviceWatchdog
 from pvc_daemon.node_daemon import NodeDaemon
 from pvc_daemon.process_watchdog import ProcessWatchdog
 from pvc_daemon.single_instance import hold_instance_lock
+from pvc_daemon.starting import start_when_possible
 
 log = structlog.get_logger(__name__)
-CONNECT_AGAIN_S = 2.0
 
 
 def build(configuration: Configuration) -> NodeDaemon:
@@ -74,24 +74,10 @@ def main(config: str | None) -> None:
 
 
 def _run(configuration: Configuration, stopping: threading.Event) -> None:
-    daemon = _start(configuration, stopping)
+    daemon = start_when_possible(lambda: build(configuration), stopping)
     if daemon is not None:
         stopping.wait()
         daemon.stop()
-
-
-def _start(configuration: Configuration, stopping: threading.Event) -> NodeDaemon | None:
-    """Start, waiting for the store as long as it takes: after a power cut hosts come up before their store."""
-    while not stopping.is_set():
-        daemon = build(configuration)
-        try:
-            daemon.start()
-            return daemon
-        except StoreUnavailable as error:
-            log.warning("waiting_for_store", problem=error.problem)
-            daemon.abandon()
-            stopping.wait(CONNECT_AGAIN_S)
-    return None
 
 
 def _stop_on_signals() -> threading.Event:

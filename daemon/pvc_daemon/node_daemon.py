@@ -39,8 +39,12 @@ class NodeDaemon:
         threads: Threads = SYSTEM_THREADS,
         host: str = "",
         watchdog: Watchdog | None = None,
+        writer: str = "",
     ) -> None:
-        """`host` names the running host, by default this one (`host_identity`); `watchdog`, if any, is the host's."""
+        """`host` names the running host, by default this one; `watchdog`, if any, is the host's.
+
+        writer: tells this run from all others, by default it is drawn by lot.
+        """
         name = configuration.node_name
         self._name = name
         self._coordinator = configuration.node.coordinator
@@ -49,8 +53,9 @@ class NodeDaemon:
         self._registry = registry
         self._clock = clock
         self._threads = threads
+        self._writer = writer
         self._progress: dict[str, int] = {}
-        journal = Journal(clock, lambda: f"agent:{name}")
+        journal = Journal(clock, lambda: f"agent:{name}", writer)
         self._notes = Notes(store, journal, clock, threads)
         self._notifier = Notifier(
             registry, lambda: self._agent.records.settings, self._notes.plugin_failed, threads=threads
@@ -139,6 +144,11 @@ class NodeDaemon:
         self._hypervisor.close()
         self._store.close()
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is the leader, as far as it knows."""
+        return self._leader is not None
+
     # ------------------------------------------------------------------------------------------ the session
 
     def _session_changed(self, state: SessionState) -> None:
@@ -188,7 +198,14 @@ class NodeDaemon:
                 self._leader = None
             if epoch is not None and not self._stopping.is_set():
                 self._leader = LeaderLoop(
-                    self._name, epoch, self._store, self._registry, self._clock, self._threads, self._notifier
+                    self._name,
+                    epoch,
+                    self._store,
+                    self._registry,
+                    self._clock,
+                    self._threads,
+                    self._notifier,
+                    self._writer,
                 )
                 self._leader.start()
 

@@ -23,6 +23,7 @@ PACKAGE_FOLDERS = {
     "pvc_daemon": "daemon",
     "pvc_api": "api",
     "pvc_cli": "cli",
+    "pvc_simulator": "simulator",
     "pvc_lab": "lab",
 }
 """Import packages and the top-level folders that hold them."""

@@ -42,6 +42,7 @@ WANTED = """
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
+    simulate run|chaos
 """
 
 

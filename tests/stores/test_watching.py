@@ -9,8 +9,8 @@ import pytest
 
 from pvc_core.errors import StoreUnavailable
 from pvc_core.ports import Entry
+from pvc_core.store_watching import Stamped, WatchEngine
 from pvc_core.testing.store_suite import Recorder
-from pvc_plugins.stores.watching import Stamped, WatchEngine
 
 
 class Source:

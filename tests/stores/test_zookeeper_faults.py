@@ -13,10 +13,10 @@ from kazoo.exceptions import NoAuthError
 
 from pvc_core.errors import Conflict, StoreUnavailable
 from pvc_core.ports import Create, Delete, Entry, Op, SessionState, Set
+from pvc_core.store_renaming import Node
 from pvc_core.testing.store_suite import Recorder, eventually
 from pvc_lab.zookeeper import ZooKeeperServer
 from pvc_lab.zookeeper_ensemble import ZooKeeperEnsemble
-from pvc_plugins.stores.renaming import Node
 from pvc_plugins.stores.zookeeper import ZooKeeperStore
 from stores.tcp_proxy import TcpProxy
 from stores.zookeeper_harness import ZooKeeperHarness

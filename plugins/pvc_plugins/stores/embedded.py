@@ -20,15 +20,15 @@ import msgspec
 from pvc_core.errors import Conflict, InvalidInput, StoreUnavailable
 from pvc_core.layout import name_in
 from pvc_core.ports import Create, Entry, Op, SessionState, Subscription
+from pvc_core.store_keys import check_key, check_ops, check_parent, with_parents
+from pvc_core.store_listening import SessionStates
+from pvc_core.store_renaming import check_names, rename_ops
+from pvc_core.store_watching import Stamped, WatchEngine
 from pvc_plugins.stores.embedded_database import Database
 from pvc_plugins.stores.embedded_pulse import Pulse
 from pvc_plugins.stores.embedded_session import EmbeddedSession
 from pvc_plugins.stores.embedded_tables import apply, child_keys, entries, session_exists, subtree
-from pvc_plugins.stores.listening import SessionStates
-from pvc_plugins.stores.renaming import check_names, rename_ops
-from pvc_plugins.stores.rules import check_key, check_ops, check_parent, with_parents
 from pvc_plugins.stores.url import parse_url, typed_options
-from pvc_plugins.stores.watching import Stamped, WatchEngine
 
 SCHEME = "sqlite"
 

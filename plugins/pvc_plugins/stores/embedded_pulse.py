@@ -15,11 +15,11 @@ import structlog
 
 from pvc_core.errors import StoreUnavailable
 from pvc_core.ports import SessionState
+from pvc_core.store_listening import SessionStates
+from pvc_core.store_watching import WatchEngine
 from pvc_plugins.stores.embedded_database import Database
 from pvc_plugins.stores.embedded_session import EmbeddedSession
 from pvc_plugins.stores.embedded_tables import changes_after, newest_stamp
-from pvc_plugins.stores.listening import SessionStates
-from pvc_plugins.stores.watching import WatchEngine
 
 log = structlog.get_logger(__name__)
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from pvc_core.errors import Conflict, StoreUnavailable
 from pvc_core.ports import Check, Create, Delete, Entry, Op, Set
-from pvc_plugins.stores.renaming import Node
-from pvc_plugins.stores.rules import ROOT, parent_of
-from pvc_plugins.stores.watching import Stamped
+from pvc_core.store_keys import ROOT, parent_of
+from pvc_core.store_renaming import Node
+from pvc_core.store_watching import Stamped
 
 TABLES_VERSION = 1
 CHANGES_KEPT = 20_000

@@ -28,9 +28,9 @@ from kazoo.exceptions import (
 
 from pvc_core.errors import Conflict, StoreUnavailable
 from pvc_core.ports import Check, Create, Delete, Entry, Op, SessionState, Set, Subscription
-from pvc_plugins.stores.listening import SessionStates
-from pvc_plugins.stores.renaming import Node, check_names, rename_ops
-from pvc_plugins.stores.rules import OP_OVERHEAD_BYTES, check_key, check_ops, check_parent, with_parents
+from pvc_core.store_keys import OP_OVERHEAD_BYTES, check_key, check_ops, check_parent, with_parents
+from pvc_core.store_listening import SessionStates
+from pvc_core.store_renaming import Node, check_names, rename_ops
 from pvc_plugins.stores.zookeeper_options import parse_address
 from pvc_plugins.stores.zookeeper_reads import ZooKeeperReads
 from pvc_plugins.stores.zookeeper_session import Send, ZooKeeperSession

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from pvc_core.errors import InvalidInput
-from pvc_plugins.stores.rules import check_key
+from pvc_core.store_keys import check_key
 from pvc_plugins.stores.url import StoreUrl, parse_url, typed_options
 
 SCHEME = "zookeeper"

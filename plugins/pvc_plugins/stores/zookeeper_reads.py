@@ -23,9 +23,9 @@ from kazoo.protocol.states import EventType, WatchedEvent
 
 from pvc_core.errors import Conflict
 from pvc_core.ports import Entry
-from pvc_plugins.stores.renaming import Node
-from pvc_plugins.stores.rules import ROOT, child_of
-from pvc_plugins.stores.watching import Stamped, WatchEngine
+from pvc_core.store_keys import ROOT, child_of
+from pvc_core.store_renaming import Node
+from pvc_core.store_watching import Stamped, WatchEngine
 from pvc_plugins.stores.zookeeper_session import Send, ZooKeeperSession
 
 

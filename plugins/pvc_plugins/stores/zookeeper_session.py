@@ -34,7 +34,7 @@ from kazoo.security import make_digest_acl
 
 from pvc_core.errors import StoreUnavailable
 from pvc_core.ports import SessionState
-from pvc_plugins.stores.listening import SessionStates
+from pvc_core.store_listening import SessionStates
 from pvc_plugins.stores.zookeeper_options import ZooKeeperAddress
 from pvc_plugins.stores.zookeeper_sockets import SocketHandler
 

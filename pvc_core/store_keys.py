@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rules: what a key, a version and a transaction may be, the same for every store driver.
+"""store_keys: what a key, a version and a transaction may be, the same for every store driver.
 
 ZooKeeper sets the tightest limits, so they hold everywhere: what works on one machine with the embedded store
 must not fail on the first real cluster. ZooKeeper cuts the connection instead of answering when a request is

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""renaming: which operations replace a key and everything below it by another key, in one transaction.
+"""store_renaming: which operations replace a key and everything below it by another key, in one transaction.
 
 Neither ZooKeeper nor SQL has such an operation. Every node is created anew and deleted under the version it
 was read with, children before parents; so the transaction fails when a node changed (its version), when one
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pvc_core.errors import Conflict, InvalidInput
 from pvc_core.ports import Check, Create, Delete, Op
-from pvc_plugins.stores.rules import check_key
+from pvc_core.store_keys import check_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""watching: turns "something changed here" into listener calls with values, missing nothing.
+"""store_watching: turns "something changed here" into listener calls with values, missing nothing.
 
 A store tells, cheaply and unreliably, *that* a key may have changed; what it is now is always read. Each watch
 keeps what is still to be read for it (`_Dirt`) and what it last reported (stamps). One thread reads and calls
@@ -9,8 +9,6 @@ dirty. So events may be doubled, late or spurious; only a change without any eve
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -18,9 +16,11 @@ from typing import Protocol, TypeVar
 import structlog
 
 from pvc_core.errors import StoreUnavailable
-from pvc_core.ports import Entry, Subscription
-from pvc_plugins.stores.listening import ListenerSubscription
-from pvc_plugins.stores.rules import parent_of
+from pvc_core.ports import Clock, Entry, Subscription, Thread, Threads
+from pvc_core.store_keys import parent_of
+from pvc_core.store_listening import ListenerSubscription
+from pvc_core.system_clock import SystemClock
+from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -129,23 +129,24 @@ WatchT = TypeVar("WatchT", _KeyWatch, _Mirror)
 class WatchEngine:
     """All watches of one store, the thread that serves them, and where the driver reports changes."""
 
-    def __init__(self, source: WatchSource) -> None:
+    def __init__(self, source: WatchSource, threads: Threads = SYSTEM_THREADS, clock: Clock | None = None) -> None:
         self._source = source
-        self._wakeup = threading.Condition()
+        self._threads = threads
+        self._clock = clock or SystemClock()
+        self._wakeup = threads.condition()
         self._key_watches: dict[str, list[_KeyWatch]] = {}
         self._mirrors: dict[str, list[_Mirror]] = {}
         self._pending: dict[_Watch, None] = {}
         self._failed: dict[_Watch, None] = {}
         self._retry_due_s = 0.0
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Begin to serve. May be called again."""
         with self._wakeup:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pvc-store-watch", daemon=True)
-                self._thread.start()
+                self._thread = self._threads.start("pvc-store-watch", self._run)
 
     def close(self) -> None:
         """End all watches."""
@@ -156,8 +157,8 @@ class WatchEngine:
             self._wakeup.notify_all()
         for watch in watches:
             watch.end()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=1.0)  # only out of courtesy: a listener may be waiting for whoever closes
+        if thread is not None:
+            thread.join(1.0)  # only out of courtesy: a listener may be waiting for whoever closes
 
     def watch(self, key: str, listener: Callable[[Entry | None], None]) -> Subscription:
         """As the port's `watch`."""
@@ -243,7 +244,7 @@ class WatchEngine:
         """The next watch with what to read for it; waits. None when closed."""
         with self._wakeup:
             while not self._closed:
-                wait_s = self._retry_due_s - time.monotonic() if self._failed else None
+                wait_s = self._retry_due_s - self._clock.monotonic_s() if self._failed else None
                 if wait_s is not None and wait_s <= 0:
                     self._pending.update(self._failed)
                     self._failed.clear()
@@ -260,5 +261,5 @@ class WatchEngine:
         with self._wakeup:
             watch.dirt.add(dirt)
             if not self._failed:
-                self._retry_due_s = time.monotonic() + RETRY_S
+                self._retry_due_s = self._clock.monotonic_s() + RETRY_S
             self._failed[watch] = None

@@ -46,7 +46,7 @@ def test_no_secret_comes_out_of_an_agent(agent: Careless) -> None:
     assert "10.0.0.11" in told
     assert "***" in told
     assert SECRET not in told
-    assert "0815" not in told
+    assert DEVICE["pin"] not in told
 
 
 def test_what_an_agent_raises_keeps_its_kind_and_what_is_no_secret() -> None:

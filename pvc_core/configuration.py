@@ -41,6 +41,10 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator: bool = True
     """Whether this node takes part in the election of the leader."""
     labels: dict[str, str] = {}
+    on_shutdown: Literal["leave", "flush", "shutdown"] = "leave"
+    """What the daemon does first when its host goes down: nothing, drain the node, or shut its guests down."""
+    on_shutdown_deadline_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 300.0
+    """How long that may take."""
 
 
 class WatchdogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ from pvc_core.vm_states import OFF
 
 SEEN_SOON_S = 1.0
 """A life sign that is in the store already reaches the watched copy within that."""
+DRAINED = (NodeMode.FLUSHED, NodeMode.FLUSHING)
 TOLD_EVERY = 12
 """A fence that goes on being refused for the same reason is written down again after so many attempts."""
 NO_GUESTS = "no VM is to run there"
@@ -158,11 +159,8 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
 
 
 def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> _Step:
-    record, settings = node.record.value, snapshot.settings
-    was_ready = record.fence is not None and record.fence.was_ready
-    if not (record.fenced and was_ready and settings.autoready and record.mode is NodeMode.FLUSHED):
-        return None
-    if why_paused(node, snapshot):
+    settings = snapshot.settings
+    if not (_comes_back_by_itself(node) and settings.autoready) or why_paused(node, snapshot):
         return None
     due_s = memory.back_since_s[node.name][1] + settings.autoready_delay_s
     if now_s < due_s:
@@ -170,6 +168,14 @@ def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, 
     if not _is_at_work(node):
         return None  # its next report says when it is
     return TakeBack(node.name, f"its daemon has been there again for {settings.autoready_delay_s:g} s")
+
+
+def _comes_back_by_itself(node: NodeView) -> bool:
+    """It was in service until it was fenced, or until its host went down, and nobody has decided otherwise since."""
+    record = node.record.value
+    if node.member is not None and record.goes_down:
+        return record.mode in DRAINED and record.goes_down != node.member.value.session
+    return record.fenced and record.mode is NodeMode.FLUSHED and record.fence is not None and record.fence.was_ready
 
 
 def _is_at_work(node: NodeView) -> bool:
@@ -297,11 +303,9 @@ def confirm(node: NodeView, number: int, evidence: str, now: str) -> Change:
 
 
 def _take_back(action: TakeBack, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
-    record = node.record.value
-    if not (node.is_alive and record.fenced and record.mode is NodeMode.FLUSHED):
-        raise Refused(node.name, f"it is {node.liveness} and {record.mode}")
+    if not (node.is_alive and _comes_back_by_itself(node)):
+        raise Refused(node.name, f"it is {node.liveness} and {node.mode}")
     if why_paused(node, snapshot):
         raise Refused(node.name, why_paused(node, snapshot))
-    _report(node, FenceStep.RECOVERED)
     leaves_running = not snapshot.settings.failback
     return take_back(node, snapshot, action.reason, now, leaves_running=leaves_running, by_itself=True)

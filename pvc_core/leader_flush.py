@@ -36,13 +36,18 @@ def refuse_flush(node: NodeView) -> None:
         raise Refused(node.name, f"its daemon is {node.liveness}; only a node whose daemon runs can be flushed")
 
 
-def begin_flush(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str) -> Change:
-    """Begin to drain a node. Raises `Refused` for one that cannot be drained."""
+def begin_flush(node: NodeView, snapshot: ClusterSnapshot, reason: str, now: str, goes_down: str = "") -> Change:
+    """Begin to drain a node. Raises `Refused` for one that cannot be drained.
+
+    goes_down: the session that ends then, if it is drained because its host goes down.
+    """
     refuse_flush(node)
     moving = [vm for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF]
     drain = DrainReport(total=len(moving), started_at=now)
     record = node.record.value
-    after = msgspec.structs.replace(record, mode=NodeMode.FLUSHING, drain=drain, reason=reason, changed_at=now)
+    after = msgspec.structs.replace(
+        record, mode=NodeMode.FLUSHING, drain=drain, goes_down=goes_down, reason=reason, changed_at=now
+    )
     happening = of_node(EventKind.NODE_FLUSHING, record, after, reason)
     return Change((changes.write_node(node.record, after),), reason, happenings=(happening,))
 

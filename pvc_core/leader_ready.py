@@ -53,7 +53,7 @@ def take_back(
         started_at=now,
     )
     after = msgspec.structs.replace(
-        record, mode=NodeMode.UNFLUSHING, fenced=False, drain=drain, reason=reason, changed_at=now
+        record, mode=NodeMode.UNFLUSHING, fenced=False, goes_down="", drain=drain, reason=reason, changed_at=now
     )
     happening = of_node(EventKind.NODE_UNFLUSHING, record, after, reason)
     return Change((changes.write_node(node.record, after),), reason, happenings=(happening,))

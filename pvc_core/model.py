@@ -164,6 +164,8 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     mode: NodeMode = NodeMode.READY
     left: bool = False
     """The daemon stopped cleanly; guests run on unsupervised and the node takes no new VMs."""
+    goes_down: str = ""
+    """The session in which its host went down by plan; with its daemon there in another, it is taken back by itself."""
     maintenance: bool = False
     """It is neither fenced nor given VMs, whatever becomes of its daemon."""
     pause: Pause | None = None
@@ -330,7 +332,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     watchdog_margin_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 5.0
     """How long after a lost node's watchdog must have ended it the node counts as off."""
     autoready: bool = True
-    """A node that was fenced while ready is taken back into service once its daemon is there again."""
+    """A node that was fenced, or whose host went down, while ready is taken back once its daemon is there again."""
     autoready_delay_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     """How long its daemon has to be there before."""
     failback: bool = False

@@ -13,6 +13,7 @@ import structlog
 
 from pvc_core.configuration import Configuration, load_configuration
 from pvc_core.errors import InvalidInput, PvcError, meaning_of
+from pvc_core.host_shutdown import Policy
 from pvc_core.logging_setup import set_up_logging
 from pvc_core.plugin_types import HypervisorSite
 from pvc_core.ports import Watchdog
@@ -20,6 +21,7 @@ from pvc_core.registry import Registry
 from pvc_core.system_clock import SystemClock
 from pvc_daemon.addresses import NodeAddresses
 from pvc_daemon.device_watchdog import DeviceWatchdog
+from pvc_daemon.going_down import host_goes_down
 from pvc_daemon.node_daemon import NodeDaemon
 from pvc_daemon.process_watchdog import ProcessWatchdog
 from pvc_daemon.single_instance import hold_instance_lock
@@ -56,35 +58,57 @@ def open_watchdog(configuration: Configuration) -> Watchdog | None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="Configuration file [default: $PVC_CONFIG or /etc/pvc/pvc.toml].")
+@click.option(
+    "--on-shutdown",
+    type=click.Choice(["leave", "flush", "shutdown"]),
+    help="What SIGTERM does first when the host goes down [default: `[node] on_shutdown`, else leave].",
+)
 @click.version_option(version("pvc"), prog_name="pvc-node")
-def main(config: str | None) -> None:
+def main(config: str | None, on_shutdown: Policy | None) -> None:
     """The node daemon: keeps this host's VMs as the cluster's store says they should be.
 
-    SIGTERM stops it cleanly: the node is marked as left, and its guests run on.
+    SIGTERM stops it cleanly: the node is marked as left, and its guests run on. When systemd shuts the whole host down,
+    `flush` drains the node first, and `shutdown` shuts its guests down, the least important first, and holds them until
+    the node is back; a second SIGTERM ends the waiting. A restart of the service alone touches no guest.
     """
     try:
         configuration = load_configuration(config)
         set_up_logging(configuration.log.format, configuration.log.level)
-        stopping = _stop_on_signals()
+        signals = _Signals()
+        policy = on_shutdown or configuration.node.on_shutdown
         with hold_instance_lock(configuration.node_name, configuration.cluster.store):
-            _run(configuration, stopping)
+            _run(configuration, policy, signals)
     except PvcError as error:
         click.echo(f"pvc-node: {error.sentence()}", err=True)
         sys.exit(meaning_of(error).exit_code)
 
 
-def _run(configuration: Configuration, stopping: threading.Event) -> None:
-    daemon = start_when_possible(lambda: build(configuration), stopping)
-    if daemon is not None:
-        stopping.wait()
+def _run(configuration: Configuration, policy: Policy, signals: _Signals) -> None:
+    daemon = start_when_possible(lambda: build(configuration), signals.stopping)
+    if daemon is None:
+        return
+    signals.stopping.wait()
+    if policy != "leave" and signals.was_term and host_goes_down():
+        daemon.go_down(policy, configuration.node.on_shutdown_deadline_s, signals.hurried.is_set)
+    else:
         daemon.stop()
 
 
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    return stopping
+class _Signals:
+    """What SIGTERM and SIGINT ask for: to stop, and when they come again, to hurry."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.hurried = threading.Event()
+        self.was_term = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._heard)
+
+    def _heard(self, number: int, _frame: object) -> None:
+        if self.stopping.is_set():
+            self.hurried.set()
+        self.was_term = number == signal.SIGTERM
+        self.stopping.set()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from pvc_core import layout, leader_fence
+from pvc_core import host_shutdown, layout, leader_fence
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.errors import BrokenRecord, Conflict, Refused, StoreUnavailable
 from pvc_core.events import EventKind, Happening, of_node
@@ -137,6 +137,7 @@ class Membership:
         if node is not None:
             stored = self._node_record(node)
             left = self._configured(stored.value, left=True)
+            left = host_shutdown.has_left(left, left.session, self._clock.utc_iso())
             ops.append(Set(node.key, encode(left, stored.data), node.version))
             happenings.append(of_node(EventKind.NODE_LEFT, stored.value, left, "its daemon stops; its guests run on"))
         if member is not None:

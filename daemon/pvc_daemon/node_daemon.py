@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from pvc_core import layout
 from pvc_core.configuration import Configuration
 from pvc_core.election import Election
 from pvc_core.errors import PvcError, StoreUnavailable
+from pvc_core.host_shutdown import Policy
 from pvc_core.journal import Journal, Notes
 from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
@@ -16,6 +19,7 @@ from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, Session
 from pvc_core.registry import Registry
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
+from pvc_daemon.going_down import GoingDown
 from pvc_daemon.leader_loop import LeaderLoop
 from pvc_daemon.membership import Membership, host_identity
 from pvc_daemon.reporter import Reporter
@@ -55,7 +59,7 @@ class NodeDaemon:
         self._threads = threads
         self._writer = writer
         self._progress: dict[str, int] = {}
-        journal = Journal(clock, lambda: f"agent:{name}", writer)
+        self._journal = journal = Journal(clock, lambda: f"agent:{name}", writer)
         self._notes = Notes(store, journal, clock, threads)
         self._notifier = Notifier(
             registry, lambda: self._agent.records.settings, self._notes.plugin_failed, threads=threads
@@ -136,6 +140,13 @@ class NodeDaemon:
         self._hypervisor.close()
         self._store.close()
         log.info("node_stopped", node=self._name)
+
+    def go_down(self, policy: Policy, within_s: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """The host goes down: deal with the guests as `policy` says, for at most `within_s`; then leave as `stop`."""
+        parts = (self._store, self._clock, self._journal, self._threads)
+        ended = GoingDown(self._name, self._store.session_id, *parts).run(policy, within_s, is_hurried)
+        log.info("host_goes_down", node=self._name, policy=policy, ended=ended)
+        self.stop()
 
     def abandon(self) -> None:
         """Let go of what a `start` that failed has opened."""

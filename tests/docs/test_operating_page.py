@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from configparser import ConfigParser
 from pathlib import Path
 
 import msgspec
@@ -78,17 +77,6 @@ def test_every_option_of_libvirt_is_listed() -> None:
     text = PAGE.read_text().partition("Other ways are options of the hypervisor's URL")[2].partition("\n## ")[0]
     fields = [name for name in libvirt_options.LibvirtOptions.__dataclass_fields__ if name != "uri"]
     assert [plain(row[0]) for row in rows(text)] == fields
-
-
-def test_units_start_the_programs_that_are_installed() -> None:
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    units = [block for block in blocks(PAGE) if block.language == "ini"]
-    assert len(units) == 2
-    for unit in units:
-        parser = ConfigParser(strict=True)
-        parser.read_string(unit.text)
-        assert Path(parser["Service"]["ExecStart"]).name in scripts
-        assert parser["Install"]["WantedBy"] == "multi-user.target"
 
 
 def test_the_sections_of_the_configuration_document_their_fields() -> None:

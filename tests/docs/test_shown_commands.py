@@ -24,7 +24,7 @@ COVERED = {
     "pvc-api": "tests/docs/test_tutorials.py",
     "python3 -m venv /opt/pvc": "tests/architecture/test_wheel.py",
     "/opt/pvc/bin/pip install '.[libvirt]'": "tests/architecture/test_wheel.py",
-    "systemctl enable --now pvc-node pvc-api": "tests/docs/test_operating_page.py",
+    "systemctl enable --now pvc-node pvc-api": "tests/docs/test_systemd_units.py",
     "pip install -e '.[test]'": "tests/kit/test_plugin_drafts.py",
     "pytest": "tests/kit/test_plugin_drafts.py",
     "install -m 755 pvc-rank-coolest /usr/local/bin/pvc-rank-coolest": "tests/docs/test_exec_page.py",

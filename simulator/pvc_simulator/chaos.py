@@ -86,7 +86,14 @@ def _cluster(random: Random, shape: Shape) -> SnapshotFile:
     sizes = [random.choice((512, 1024, 2048, 4096)) for _ in range(shape.vms)]
     room_mib = int(sum(sizes) / max(1, shape.nodes - 2) * 1.2) + 1024
     nodes = {
-        name: NodeEntry(memory_mib=room_mib, cores=random.choice((8, 16)), load_1m=random.random()) for name in names
+        name: NodeEntry(
+            memory_mib=room_mib,
+            cores=random.choice((8, 16)),
+            load_1m=random.random(),
+            watchdog=random.random() < 0.4,
+            fence="none" if random.random() < 0.1 else "confirms",
+        )
+        for name in names
     }
     vms: dict[str, VmEntry] = {}
     for number, memory_mib in enumerate(sizes, 1):

@@ -170,6 +170,7 @@ class SimulatedCluster:
         site = Site(
             machine,
             self.file.nodes[name].labels,
+            self.file.nodes[name].watchdog,
             self.clocks[name],
             self.server,
             self.scheduler,

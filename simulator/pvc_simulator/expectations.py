@@ -20,14 +20,9 @@ import msgspec
 import yaml
 
 from pvc_core.errors import InvalidInput
-from pvc_core.events import EventKind
-from pvc_simulator.observer import COMMAND_REFUSED, SCRIPT, Seen
+from pvc_simulator.event_patterns import Wanted, check_pattern, matches, shown
+from pvc_simulator.observer import Seen
 from pvc_simulator.run import Outcome
-
-KINDS = frozenset({*EventKind, COMMAND_REFUSED, SCRIPT})
-FIELDS = ("kind", "vm", "node", "target", "reason", "plugin", "by")
-
-Wanted = str | dict[str, Any]
 
 
 class _Final(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,24 +56,12 @@ def read_expected(text: str, origin: str = "expected.yaml") -> Expected:
     except msgspec.ValidationError as error:
         raise InvalidInput(origin, str(error).lower()) from error
     for wanted in (*expected.events, *expected.never, *(each for pair in expected.within for each in _ends(pair))):
-        _check(wanted, origin)
+        check_pattern(wanted, origin)
     return expected
 
 
 def _ends(pair: _Within) -> tuple[Wanted, Wanted]:
     return pair.begins, pair.ends
-
-
-def _check(wanted: Wanted, origin: str) -> None:
-    if isinstance(wanted, str):
-        if not wanted.strip():
-            raise InvalidInput(origin, "names no event")
-        return
-    for field in wanted:
-        if field not in FIELDS:
-            raise InvalidInput(origin, f"{field!r} is no field of an event", allowed=FIELDS)
-    if "kind" in wanted and wanted["kind"] not in KINDS:
-        raise InvalidInput(origin, "is no kind of event", str(wanted["kind"]), tuple(sorted(KINDS)))
 
 
 @dataclass(frozen=True)
@@ -145,22 +128,3 @@ def _first(wanted: Wanted, seen: Sequence[Seen], start: int) -> _Position | None
         if matches(wanted, seen[index]):
             return _Position(index, seen[index].at_s)
     return None
-
-
-def matches(wanted: Wanted, seen: Seen) -> bool:
-    """Whether this is such an event."""
-    if isinstance(wanted, str):
-        kind, *names = wanted.split()
-        if kind not in KINDS:
-            return seen.kind == SCRIPT and seen.reason == " ".join(wanted.split())
-        return seen.kind == kind and all(name in (seen.vm, seen.node, seen.target, seen.plugin) for name in names)
-    for field, value in wanted.items():
-        found = getattr(seen, field)
-        if not (str(value) in found if field == "reason" else found in (value if isinstance(value, list) else [value])):
-            return False
-    return True
-
-
-def shown(wanted: Wanted) -> str:
-    """For people."""
-    return wanted if isinstance(wanted, str) else ", ".join(f"{field}: {value}" for field, value in wanted.items())

@@ -47,6 +47,10 @@ class Machine:
         self.is_networked = True
         self._sees_store = True
         self.boots = 0
+        self.watchdog_s: float | None = None
+        """The time of its watchdog while that is armed."""
+        self.meals = 0
+        """How often that was fed."""
         self.hypervisor: Process | None = None
         """The hypervisor's own daemon; None while there is none."""
         self.domains: dict[str, SimulatedDomain] = {}
@@ -91,6 +95,7 @@ class Machine:
         if not self.is_on:
             return
         self.is_on = False
+        self.watchdog_s = None
         self.domains.clear()
         self.event_listeners.clear()
         if self.hypervisor is not None:

@@ -18,6 +18,7 @@ from pvc_daemon.starting import start_when_possible
 from pvc_simulator.machine import Machine
 from pvc_simulator.scheduler import Process, Scheduler
 from pvc_simulator.simulated_store import SimulatedStore
+from pvc_simulator.simulated_watchdog import SimulatedWatchdog
 from pvc_simulator.store_server import StoreServer
 from pvc_simulator.virtual_threads import VirtualClock, VirtualThreads
 
@@ -32,6 +33,7 @@ class Site:
 
     machine: Machine
     labels: dict[str, str]
+    has_watchdog: bool
     clock: VirtualClock
     server: StoreServer
     scheduler: Scheduler
@@ -89,6 +91,7 @@ class NodeProgram:
             "simulated",
             _as_threads(self._threads),
             self._host,
+            watchdog=SimulatedWatchdog(site.machine, site.scheduler) if site.has_watchdog else None,
             writer=f"{self._site.machine.name}-{self._number}",
         )
 

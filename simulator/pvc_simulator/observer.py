@@ -98,6 +98,7 @@ class Observer:
         self.migrations = 0
         self.recoveries: list[Recovery] = []
         self.changed_s = 0.0
+        self.on_seen: Callable[[Seen], None] = lambda _seen: None
         self.on_vm_change: Callable[[VmChange], None] = lambda _change: None
         self.lost_s: dict[str, float] = {}
         """Node to when its present trouble began: its power or network went, or its daemon did."""
@@ -133,11 +134,15 @@ class Observer:
 
     def scripted(self, do: str) -> None:
         """A line of the script is done."""
-        self.seen.append(Seen(self.now_s(), SCRIPT, reason=do))
+        self._see(Seen(self.now_s(), SCRIPT, reason=do))
 
     def refused(self, command: str, reason: str) -> None:
         """A command was not taken."""
-        self.seen.append(Seen(self.now_s(), COMMAND_REFUSED, reason=f"{command}: {reason}"))
+        self._see(Seen(self.now_s(), COMMAND_REFUSED, reason=f"{command}: {reason}"))
+
+    def _see(self, seen: Seen) -> None:
+        self.seen.append(seen)
+        self.on_seen(seen)
 
     def runs(self, vm: str, node: str) -> None:
         """A VM's domain begins to run on a node."""
@@ -172,9 +177,7 @@ class Observer:
 
     def _note(self, event: Event) -> None:
         now_s = self.now_s()
-        self.seen.append(
-            Seen(now_s, event.kind, event.vm, event.node, event.target, event.reason, event.plugin, event.by)
-        )
+        self._see(Seen(now_s, event.kind, event.vm, event.node, event.target, event.reason, event.plugin, event.by))
         if event.kind == EventKind.NODE_FENCED:
             self._fenced_s[event.node] = now_s
         elif event.kind == EventKind.NODE_JOINED:

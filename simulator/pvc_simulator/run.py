@@ -11,6 +11,8 @@ from typing import Any
 from pvc_core.model import VmRecord
 from pvc_core.snapshot_file import SnapshotFile
 from pvc_simulator.cluster import SimulatedCluster
+from pvc_simulator.deeds import END
+from pvc_simulator.event_patterns import matches
 from pvc_simulator.invariants import Broken, Invariants
 from pvc_simulator.log_watch import watched_log
 from pvc_simulator.observer import Recovery, Seen
@@ -57,10 +59,13 @@ class Run:
     """One run. The same file, script and seed make the same run."""
 
     def __init__(self, file: SnapshotFile, script: Sequence[Line], seed: int = 0) -> None:
-        self._script = script
+        self._script = [line for line in script if line.when is None]
+        self._waiting = [line for line in script if line.when is not None]
+        self._ended = False
         plugins = sorted({line.words[0] for line in script if line.deed.verb == "plugin"})
         self.cluster = SimulatedCluster(file, seed, plugins)
         self.invariants = Invariants(self.cluster.machines, self.cluster.observer)
+        self.cluster.observer.on_seen = self._seen
 
     def play(self) -> Outcome:
         """Everything, to the end."""
@@ -81,15 +86,23 @@ class Run:
             scheduler.at(line.at_s, lambda line=line: self._do(line))  # type: ignore[misc]
         end_s = ends_at_s(self._script)
         if end_s is not None:
-            scheduler.run_until(end_s)
+            scheduler.run_until(end_s, lambda: self._ended)
             return
         last_s = self._script[-1].at_s if self._script else 0.0
         while scheduler.now_s < MOST_S:
-            scheduler.run_until(scheduler.now_s + LOOK_EVERY_S)
-            if scheduler.now_s > max(last_s, cluster.observer.changed_s) + QUIET_S:
+            scheduler.run_until(scheduler.now_s + LOOK_EVERY_S, lambda: self._ended)
+            if self._ended or scheduler.now_s > max(last_s, cluster.observer.changed_s) + QUIET_S:
                 return
 
+    def _seen(self, seen: Seen) -> None:
+        """Do what waits for this event."""
+        due = [line for line in self._waiting if line.when is not None and matches(line.when, seen)]
+        for line in due:
+            self._waiting.remove(line)
+            self.cluster.scheduler.after(line.at_s, lambda line=line: self._do(line))  # type: ignore[misc]
+
     def _do(self, line: Line) -> None:
+        self._ended = self._ended or line.deed is END
         self.cluster.observer.scripted(" ".join(line.do.split()))
         line.deed.act(self.cluster, line.words, line.fields)
 

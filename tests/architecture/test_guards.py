@@ -70,8 +70,8 @@ def test_the_users_own_cluster_is_out_of_reach(suite: Path) -> None:
 @pytest.mark.parametrize(
     ("test", "left"),
     [
-        ("def test_it():\n    subprocess.Popen(['sleep', '2'], start_new_session=True)\n", "sleep 2"),
-        ("def test_it():\n    threading.Thread(target=time.sleep, args=(2,), name='idler').start()\n", "thread idler"),
+        ("def test_it():\n    subprocess.Popen(['sleep', '8'], start_new_session=True)\n", "sleep 8"),
+        ("def test_it():\n    threading.Thread(target=time.sleep, args=(8,), name='idler').start()\n", "thread idler"),
     ],
     ids=["process", "thread"],
 )

@@ -71,7 +71,7 @@ def test_json_has_everything_that_happened(folder: Path) -> None:
         ),
         ("script.yaml", "- {at: 1, do: power hv7 off}", "allowed: power NODE on|off"),
         ("script.yaml", "- {at: -1, do: end}", "script.yaml: line 1: at '-1.0': must not be negative"),
-        ("script.yaml", "- {do: end}", "missing required field `at`"),
+        ("script.yaml", "- {do: end}", "needs `at`, a time in seconds, or `when`"),
         ("script.yaml", "{", "is not YAML"),
         ("script.yaml", "- {at: 1, do: 'meta web1 {'}", "is not YAML"),
         ("expected.yaml", "events: [{kind: node_exploded}]", "is no kind of event"),

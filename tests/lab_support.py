@@ -56,11 +56,18 @@ def clean_up(operator: Operator, settings: Settings | None = None) -> None:
     operator.wait(all_ready, "nodes ready")
     operator.wait(lambda s: not any(n.reserved.vms for n in s.nodes.values()), "ledgers empty")
     operator.wait(
-        lambda s: all(n.report is not None and n.report.value.hypervisor_connected for n in s.nodes.values()),
-        "every hypervisor to answer",
+        lambda s: all(_is_at_work(n) for n in s.nodes.values()),
+        "every daemon to report, and that its hypervisor answers",
     )
 
 
 def _is_being_fenced(node: NodeView) -> bool:
     fence = node.record.value.fence
     return fence is not None and fence.step is not FenceStep.RECOVERED
+
+
+def _is_at_work(node: NodeView) -> bool:
+    if node.member is None or node.report is None:
+        return False
+    report = node.report.value
+    return report.session == node.member.value.session and report.hypervisor_connected

@@ -6,6 +6,7 @@ Every machine has its own configuration file, and the API a certificate of its o
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from pvc_lab.hypervisor_host import LIBVIRT_PORT
 from pvc_lab.lab import Lab
 
 API_PORT = 7370
+RESET_COMMAND = (sys.executable, "-m", "pvc_lab.host_reset")
+"""Run on a host, it ends the host as a watchdog does."""
 SERVICES = "services"
 """What the machine of the API is called among the nodes' names."""
 
@@ -70,7 +73,7 @@ class ClusterConfiguration:
         )
 
     def _watchdog(self, node: str) -> str:
-        command = f'["{sys.executable}", "-m", "pvc_lab.host_reset"]'
+        command = json.dumps(RESET_COMMAND)
         section = f'[watchdog]\ndriver = "process"\ntimeout_s = {self.watchdogs_s.get(node)}\ncommand = {command}\n'
         return section if node in self.watchdogs_s else ""
 

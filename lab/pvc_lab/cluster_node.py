@@ -21,8 +21,6 @@ from pvc_lab.processes import end_process
 from pvc_lab.tour_cluster import program
 
 STOP_DEADLINE_S = 20.0
-RESET_COMMAND = ("busybox", "reboot", "-f")
-"""Run on a host, it ends the host as a watchdog does."""
 _LOG_NAME = "pvc-node"
 
 
@@ -139,6 +137,12 @@ class ClusterNode:
     def stop_daemon(self) -> None:
         """End the daemon cleanly, by SIGTERM: it says that it leaves."""
         self._end_daemon(signal.SIGTERM)
+
+    def restart_daemon(self) -> None:
+        """End the daemon cleanly and start it, so that it reads its configuration again."""
+        with self._power:
+            self.stop_daemon()
+            self.start_daemon()
 
     def kill_daemon(self) -> None:
         """End the daemon by SIGKILL: it says nothing; guests run on."""

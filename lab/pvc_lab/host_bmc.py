@@ -18,6 +18,22 @@ from pvc_lab.processes import Process, spawn
 BMC_USER = "admin"
 BMC_PASSWORD = "Swordfish-4711"
 
+FENCE_AGENT = "fence-agents"
+
+
+def fence_parameters(bmc: Bmc) -> dict[str, str]:
+    """What `pvc node fence-device add NODE fence-agents` is told of it, but for the secret, the password."""
+    return {
+        "agent": "fence_ipmilan",
+        "ip": bmc.address,
+        "lanplus": "1",
+        "cipher": "3",  # the only one of this BMC
+        "username": BMC_USER,
+        "power_wait": "0",
+        "power_timeout": "5",
+        "ipmitool_timeout": "2",  # it is near, and answers in 60 ms or not at all
+    }
+
 
 def host_bmc(lab: Lab, node: str, on_power: Callable[[Power], None]) -> Bmc:
     """The BMC of a node of a lab that is up, not started yet. `on_power`: see `pvc_lab.bmc.OnPower`."""

@@ -17,11 +17,12 @@ from pvc_lab.cluster_node import STOP_DEADLINE_S, ClusterNode
 from pvc_lab.console_history import overlaps
 from pvc_lab.guest import Guest, empty_guest
 from pvc_lab.guest_image import ticks
+from pvc_lab.host_bmc import BMC_PASSWORD, FENCE_AGENT, fence_parameters
 from pvc_lab.host_process import HostProcess
 from pvc_lab.lab import Lab
 from pvc_lab.processes import end_process, last_lines
 from pvc_lab.resets import Resets
-from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, make_admin_token, program
+from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, make_admin_token, program, pvc
 from pvc_lab.two_node_watch import TwoNodeWatch
 from pvc_lab.waiting import wait_for
 
@@ -114,6 +115,22 @@ class RealCluster:
             list(together.map(ClusterNode.start_bmc, self.nodes.values()))
         self._resets = Resets(self.nodes.values())
         self._resets.start()
+
+    def add_fence_devices(self) -> None:
+        """Tell PVC of every node's BMC, as an operator does. Once `up`."""
+        secret = self.configuration.folder / "bmc-password"
+        secret.touch(mode=0o600)
+        secret.write_text(BMC_PASSWORD)
+
+        def add(node: ClusterNode) -> None:
+            words = [f"{name}={value}" for name, value in fence_parameters(node.bmc).items()]
+            options = [option for word in (*words, f"password=@{secret}") for option in ("-p", word)]
+            result = pvc(["node", "fence-device", "add", node.name, FENCE_AGENT, *options], self.environment)
+            if result.returncode != 0:
+                raise RuntimeError(f"{node.name} got no fence device: {result.stderr.strip()}")
+
+        with ThreadPoolExecutor(len(self.nodes)) as together:
+            list(together.map(add, self.nodes.values()))
 
     def make_whole(self) -> None:
         """Undo every fault of every node; VMs are where they are."""

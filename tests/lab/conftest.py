@@ -53,6 +53,7 @@ def whole_room(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str]
     cluster = MachineRoom.of_four_nodes(tmp_path_factory.mktemp("pvc-lab"))
     prefix = cluster.lab.plan.prefix
     with cluster, an_operator(cluster.store_url, len(cluster.nodes)) as operator:
+        cluster.add_fence_devices()
         yield MachineRoom(cluster, operator)
     assert leftovers.leftovers(prefix) == []
 

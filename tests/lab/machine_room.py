@@ -12,16 +12,18 @@ from pvc_core import layout
 from pvc_core.election import holder_of
 from pvc_core.event_log import EventLog
 from pvc_core.events import Event, EventKind
-from pvc_core.model import FenceStep, NodeMode, Settings
+from pvc_core.model import FenceStep, NodeMode, Settings, VmState
 from pvc_core.ports import SessionState
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_lab.cluster_node import ClusterNode
+from pvc_lab.guest_image import ticks
 from pvc_lab.real_cluster import RealCluster
 from pvc_lab.tour_cluster import ConsoleMark, pvc
 from pvc_lab.waiting import wait_for
 from pvc_lab.zookeeper_ensemble import ZooKeeperEnsemble
 
 SESSION_TIMEOUT_S = 2.0
+WATCHDOG_TIMEOUT_S = 3.0
 SETTINGS = Settings(
     fence_grace_s=1.0, fence_retry_s=0.5, watchdog_margin_s=1.0, report_interval_s=1.0, autoready_delay_s=0.5
 )
@@ -51,6 +53,10 @@ class MachineRoom:
                 server.launch()
         self.ensemble.wait_until_serving()
         self.cluster.make_whole()
+        watchdogs_s = self.cluster.configuration.watchdogs_s
+        while watchdogs_s:
+            name, _ = watchdogs_s.popitem()
+            self.cluster.nodes[name].restart_daemon()
         self.wait_for_store()
         clean_up(self.operator, SETTINGS)
         for console in (self.cluster.lab.root / "consoles").iterdir():
@@ -75,6 +81,17 @@ class MachineRoom:
         leader = self.leader()
         return tuple(node for node in self.cluster.nodes.values() if node is not leader)
 
+    def give_watchdogs(self, *nodes: ClusterNode) -> None:
+        """From now on, and until the next test, these nodes reset themselves when they have lost the store."""
+        for node in nodes:
+            self.cluster.configuration.watchdogs_s[node.name] = WATCHDOG_TIMEOUT_S
+            node.restart_daemon()
+        self.wait_ready()
+
+    def wait_armed(self, *nodes: ClusterNode) -> None:
+        """Until these nodes have promised that they do."""
+        self.wait(lambda s: all(s.node(node.name).record.value.watchdog_s > 0 for node in nodes), "armed watchdogs")
+
     def wait_for_store(self) -> None:
         """Until this operator, too, is connected again."""
         wait_for(lambda: self.operator.store.session_state is SessionState.CONNECTED, "the operator's session")
@@ -96,14 +113,23 @@ class MachineRoom:
 
     def wait_restarted(self, marks: Mapping[str, ConsoleMark], *lost: ClusterNode) -> None:
         """Until these guests run, on nodes that were not lost, and count in another boot than before."""
-        self.operator.wait_state(*marks)
+        gone = {node.name for node in lost}
+
+        def restarted(snapshot: ClusterSnapshot) -> bool:
+            records = [snapshot.vm(name).value for name in marks]
+            return all(record.state is VmState.RUNNING and record.node not in gone for record in records)
+
+        self.wait(restarted, f"{', '.join(marks)} to run on other nodes than {', '.join(gone)}")
         for name, mark in marks.items():
-            assert self.operator.vm(name).node not in [node.name for node in lost]
             wait_for(
                 lambda name=name, mark=mark: self.cluster.console(name).boot_id not in ("", mark.boot_id),
                 f"{name} to boot again",
             )
             assert self.cluster.active_on(name) == (self.operator.vm(name).node,)
+
+    def boots_of(self, name: str) -> int:
+        """How often a guest has booted, by its console."""
+        return len({tick.boot_id for tick in ticks(self.cluster.lab.console_path(name))})
 
     # -------------------------------------------------------------------------------------------- history
 

@@ -119,6 +119,7 @@ def _facts(vm: VmInfo) -> dict[str, str | Cell]:
     unusual = {
         "migrating to": f"{vm['target']}{percent}" if vm["target"] else "",
         "note": ", ".join(vm_notes(vm)),
+        "failed on": ", ".join(vm["failed_on"]),
         "problem": vm["problem"],
     }
     return {

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from played_guest import NOW_S, S, a_domain, by_uuid, decided
 
 from pvc_core.agent import decide
 from pvc_core.agent_actions import Action, Start
-from pvc_core.agent_snapshot import AgentSnapshot
+from pvc_core.agent_memory import NO_MEMORY, VmMemory
+from pvc_core.agent_snapshot import AgentSnapshot, Seen
 from pvc_core.agent_starts import START_PATIENCE_S
 from pvc_core.model import Settings, VmRecord
 from pvc_core.testing.builders import a_vm, uuid_of
@@ -63,6 +65,22 @@ def test_a_start_that_hangs_holds_up_the_less_important_for_a_while_only() -> No
     vms = due({"low": 1, "high": 10})
     assert begun(vms, "high", begun_s=NOW_S, now_s=NOW_S + START_PATIENCE_S - 1) == []
     assert begun(vms, "high", begun_s=NOW_S, now_s=NOW_S + START_PATIENCE_S) == ["low"]
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["found out now", "written, and pausing before its start"])
+def test_what_has_ended_with_its_host_and_is_about_to_start_comes_before_the_less_important(is_written: bool) -> None:
+    low, high = a_vm("low", state="starting", priority=1), a_vm("high", priority=10)
+    if is_written:
+        high = a_vm("high", state="starting", priority=10)
+    memory = VmMemory(failures_s=(NOW_S - 0.1,)) if is_written else NO_MEMORY
+
+    def made(absent_since_s: float) -> list[Action]:
+        seen = {uuid_of(name): Seen("absent", absent_since_s) for name in ("low", "high")}
+        snapshot = AgentSnapshot("hv1", by_uuid([low, high]), {}, Settings(), memory={high.uuid: memory}, seen=seen)
+        return [done for done in decide(snapshot, NOW_S).actions if isinstance(done, Start)]
+
+    assert made(NOW_S - 1) == []
+    assert [start.uuid for start in made(NOW_S - START_PATIENCE_S)] == [low.uuid], "but not for ever"
 
 
 def test_a_vm_that_waits_for_its_next_attempt_holds_up_nobody() -> None:

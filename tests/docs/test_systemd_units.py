@@ -54,6 +54,7 @@ def test_what_a_unit_starts_exists_and_takes_its_options(unit: Path) -> None:
     own = Path(sys.executable).parent / Path(program).name
     subprocess.run([own, *options, "--help"], check=True, capture_output=True)
     assert parsed(unit)["Install"]["WantedBy"] == "multi-user.target", "it is there again after a boot"
+    assert parsed(unit)["Unit"]["StartLimitIntervalSec"] == "0", "systemd does not give up"
 
 
 def test_the_daemon_is_stopped_before_the_guests_and_has_the_time_it_needs() -> None:

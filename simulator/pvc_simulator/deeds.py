@@ -156,7 +156,7 @@ def _guest(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
             elif what == "crash":
                 machine.end(domain, DomainEventKind.CRASHED, "the guest crashed")
             else:
-                machine.end(domain, DomainEventKind.STOPPED)
+                machine.end(domain, DomainEventKind.POWERED_OFF)
 
 
 # ------------------------------------------------------------------------------------------------- the operator

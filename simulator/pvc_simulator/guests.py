@@ -47,4 +47,5 @@ class SimulatedDomain:
             vcpus=self.vcpus,
             cpu_time_ns=int((now_s - self.began_s) * 1e8),
             job_active=self.leaves,
+            paused_by_migration=self.state is DomainState.PAUSED,
         )

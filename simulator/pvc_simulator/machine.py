@@ -159,7 +159,7 @@ class Machine:
 
         def obey() -> None:
             if not domain.hangs and domain.state is DomainState.RUNNING:
-                self.end(domain, DomainEventKind.STOPPED)
+                self.end(domain, DomainEventKind.POWERED_OFF)
 
         if not domain.behaviour.ignores_shutdown:
             self._scheduler.after(self._random.uniform(*POWERS_OFF_S), obey)

@@ -112,6 +112,8 @@ class SimulatedCluster:
         for key in layout.DIRECTORIES:
             tree.apply([Create(key, b"")], "")
         tree.apply([Create(layout.SETTINGS, encode(self.file.settings))], "")
+        if snapshot.maintenance is not None:
+            tree.apply([Create(layout.MAINTENANCE, encode(snapshot.maintenance.value))], "")
         for rule in snapshot.rules.values():
             tree.apply([Create(rule.key, encode(rule.value))], "")
         for name, node in snapshot.nodes.items():

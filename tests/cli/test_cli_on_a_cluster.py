@@ -234,6 +234,22 @@ def test_a_balance_is_recommended_applied_and_then_left_alone(pvc: Node) -> None
     assert "ended" in pvc("cluster", "plan").out
 
 
+def test_a_maintenance_is_begun_seen_everywhere_and_ended(pvc: Node) -> None:
+    pvc("cluster", "maintenance", "on", "--for", "2h", "--reason", "new core switch")
+    said = pvc("cluster", "maintenance").out
+    assert "(new core switch): no node is fenced and no VM recovered; about 2 h left" in said
+    assert "(new core switch): no node is fenced" in pvc("node", "list").out.splitlines()[0]
+    assert "`pvc cluster maintenance off` ends that" in pvc("cluster", "status").out
+    assert "warning: the cluster is in maintenance until" in pvc("node", "flush", "hv1", "--wait").err
+    pvc("node", "maintenance", "hv1", "on", "--reason", "new fan")
+    assert "pvc node maintenance hv1 off" in pvc("node", "ready", "hv1", status=5).err
+    pvc("node", "maintenance", "hv1", "off")
+    pvc("cluster", "maintenance", "off")
+    assert pvc("cluster", "maintenance").out == "the cluster is not in maintenance\n"
+    ran = pvc("node", "ready", "hv1", "--wait")
+    assert "warning" not in ran.err
+
+
 def test_a_plan_is_applied_unless_the_cluster_has_changed_since(pvc: Node, tmp_path: Path) -> None:
     for name in ("web1", "web2"):
         pvc.define(name, "--target", "hv1", "--start", "--wait")

@@ -174,7 +174,7 @@ def checked_terms(for_s: float | None, reason: str, now: str) -> Pause:
 
 
 def begin(subject: str, pause: Pause, snapshot: ClusterSnapshot) -> Change:
-    """Begin a maintenance, or go on with one by other terms. Raises `NotFound`."""
+    """Begin a maintenance, or go on with one by other terms. Raises `NotFound` or `BrokenRecord`."""
     if subject == CLUSTER:
         return _cluster_change(EventKind.MAINTENANCE_BEGAN, pause, sentence_on(pause), snapshot)
     node, sentence = snapshot.node(subject), sentence_on(pause, subject)
@@ -214,6 +214,8 @@ def _cluster_change(
     kind: EventKind, pause: Pause | None, sentence: str, snapshot: ClusterSnapshot, *, is_news: bool = True
 ) -> Change:
     """is_news: False for what is merely counted down, of which nobody needs an event."""
+    if layout.MAINTENANCE in snapshot.broken:
+        raise snapshot.broken[layout.MAINTENANCE]
     stored = snapshot.maintenance
     if stored is None:
         op: Op = Create(layout.MAINTENANCE, encode(MaintenanceRecord(pause=pause)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pvc_core import fence_memory, leader, leader_fence, maintenance
 from pvc_core.changes import Change
-from pvc_core.errors import InvalidInput, Refused
+from pvc_core.errors import BrokenRecord, InvalidInput, Refused
 from pvc_core.fence_memory import BeginFence, EndFence, FenceMemory, TakeBack
 from pvc_core.fencing import FenceVerdict
 from pvc_core.leader_actions import RecoverVm, StartHeld
@@ -276,6 +276,12 @@ def test_the_end_names_the_nodes_that_are_lost_by_then() -> None:
 def test_what_was_decided_of_a_maintenance_that_is_over_is_refused(action: MaintenanceAction) -> None:
     with pytest.raises(Refused, match="not in maintenance"):
         maintenance.change_for(action, paused(lost_hv1(), None))
+
+
+def test_a_record_that_does_not_parse_is_not_written_over() -> None:
+    snapshot = replace(lost_hv1(), broken={"/maintenance": BrokenRecord("/maintenance", "it is no JSON")})
+    with pytest.raises(BrokenRecord):
+        maintenance.begin(CLUSTER, HOUR, snapshot)
 
 
 @pytest.mark.parametrize("for_s", [0, -1, MAX_FOR_S + 1, float("nan")])

@@ -146,6 +146,11 @@ class Scheduler:
         return self._current
 
     @property
+    def next_due_s(self) -> float | None:
+        """When the clock has something to do next, None: never, unless somebody comes and asks."""
+        return self._timers[0][0] if self._timers else None
+
+    @property
     def running(self) -> Task | None:
         """The same, or None between turns: on no task nothing can be waited for."""
         return self._current

@@ -17,7 +17,7 @@ from pvc_core.layout import name_in
 from pvc_core.ports import Clock, Create, Entry, Op, SessionState, Subscription
 from pvc_core.store_keys import check_key, check_ops, check_parent, parent_of, with_parents
 from pvc_core.store_listening import SessionStates
-from pvc_core.store_renaming import check_names, rename_ops
+from pvc_core.store_renaming import Node, check_names, rename_ops
 from pvc_core.store_watching import Stamped, WatchEngine
 from pvc_simulator.scheduler import Process, Scheduler
 from pvc_simulator.store_server import PING_EVERY_S, StoreServer
@@ -28,6 +28,7 @@ T = TypeVar("T")
 LATENCY_S = (0.0003, 0.003)
 """One way, least and most."""
 REQUEST_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 RECONNECT_S = (0.05, 0.6)
 NOTICE_GONE_S = (0.01, 0.1)
 NOTICE_SILENT_S = (PING_EVERY_S, 2 * PING_EVERY_S)
@@ -73,9 +74,13 @@ class SimulatedStore:
         if self._is_started:
             return
         self._pass_latency()
-        if not self._is_linked():
-            self._scheduler.sleep(REQUEST_TIMEOUT_S)
-            raise StoreUnavailable("no server answered")
+        gives_up_s = self._scheduler.now_s + CONNECT_TIMEOUT_S
+        while not self._is_linked():
+            if self._scheduler.now_s >= gives_up_s:
+                raise StoreUnavailable(f"no server answered within {CONNECT_TIMEOUT_S:g} s")
+            self._scheduler.sleep(self._random.uniform(*RECONNECT_S))
+        if self._is_closed:
+            raise StoreUnavailable("the store has been closed")
         self._is_started = True
         self._states.start()
         self._engine.start()
@@ -112,7 +117,11 @@ class SimulatedStore:
     def link_changed(self) -> None:
         """The program can be heard, or cannot be heard any more."""
         is_linked = self._is_linked()
-        if self not in self._server.clients or is_linked == self._was_linked:
+        if self not in self._server.clients:
+            return
+        if is_linked == self._was_linked:
+            if not is_linked and not self._process.is_stopped:  # one that was stopped has not noticed it then
+                self._notice_later()
             return
         self._was_linked = is_linked
         self._connection += 1
@@ -125,12 +134,25 @@ class SimulatedStore:
         else:
             if self._server.is_on:
                 self._server.silent(self._session_id)
-            if self._states.state is SessionState.CONNECTED:
-                self._later(NOTICE_SILENT_S if self._server.is_on else NOTICE_GONE_S, self._suspend)
+            self._notice_later()
+
+    def _notice_later(self) -> None:
+        if self._states.state is SessionState.CONNECTED:
+            self._later(NOTICE_SILENT_S if self._server.is_on else NOTICE_GONE_S, self._suspend)
 
     def server_changed(self) -> None:
         """The servers are gone, or there again."""
         self.link_changed()
+
+    def expired(self, session_id: str) -> None:
+        """The servers have given the session up, and its connection with it."""
+        if session_id == self._session_id and self._is_linked():
+            self._connection += 1
+            self._later(NOTICE_GONE_S, self._broke)
+
+    def _broke(self) -> None:
+        self._suspend()
+        self._later(RECONNECT_S, self._reconnect)
 
     def _is_linked(self) -> bool:
         return self._server.is_on and not self._process.is_stopped and self._is_reachable()
@@ -169,13 +191,16 @@ class SimulatedStore:
         for key in keys:
             check_key(key)
         wanted = with_parents(keys)
+        tree = self._server.tree
+        missing = self._request(lambda: [key for key in wanted if tree.stamped(key) is None])
 
-        def ensure() -> None:
-            for key in wanted:
-                if self._server.tree.stamped(key) is None:
+        def create() -> None:
+            for key in missing:
+                if tree.stamped(key) is None:  # nobody else has created it meanwhile
                     self._server.commit((Create(key, b""),), self._session_id)
 
-        self._request(ensure)
+        if missing:
+            self._request(create)
 
     def get(self, key: str) -> Entry | None:
         return self.get_many([key]).get(key)
@@ -191,28 +216,30 @@ class SimulatedStore:
 
     def transaction(self, ops: Sequence[Op]) -> tuple[int, ...]:
         check_ops(ops)
+        if not ops:
+            return ()
         return self._request(lambda: self._server.commit(ops, self._session_id))
 
     def rename(self, source: str, destination: str, also: Sequence[Op] = ()) -> None:
         check_names(source, destination)
+        self.transaction(rename_ops(self._subtree(source), source, destination, also, self._session_id))
 
-        def rename() -> None:
-            nodes = self._server.tree.subtree(source)
-            if not nodes:
-                raise Conflict(source, "does not exist")
-            ops = rename_ops(nodes, source, destination, also, self._session_id)
-            check_ops(ops)
-            self._server.commit(ops, self._session_id)
-
-        self._request(rename)
+    def _subtree(self, key: str) -> list[Node]:
+        """The key and everything below it, parents first, one level after the other as they are by then."""
+        nodes: list[Node] = []
+        level = [key]
+        while level:
+            found = self._request(lambda level=level: self._server.tree.nodes(level))  # type: ignore[misc]
+            nodes += [node for node, _ in found]
+            level = sorted(child for _, below in found for child in below)
+        return nodes
 
     def _request(self, answer: Callable[[], T]) -> T:
         self._check_connected()
         connection = self._connection
         self._pass_latency()
         self._check_arrived(connection)
-        if not self._server.has_session(self._session_id):  # the program was stopped for long
-            self._reconnect()
+        if not self._server.has_session(self._session_id):  # the program was stopped for long, and is about to learn it
             raise StoreUnavailable("the session has expired")
         try:
             given: T | Conflict = answer()

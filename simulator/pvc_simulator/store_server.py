@@ -31,16 +31,20 @@ class Client(Protocol):
     def server_changed(self) -> None:
         """The servers are gone, or there again."""
 
+    def expired(self, session_id: str) -> None:
+        """The servers have ended a session, and the connection of whoever has it."""
+
 
 class StoreServer:
-    """Values and sessions."""
+    """Values and sessions, which end when nothing was heard for `session_timeout_s`."""
 
-    def __init__(self, scheduler: Scheduler, random: Random) -> None:
+    def __init__(self, scheduler: Scheduler, random: Random, session_timeout_s: float = SESSION_TIMEOUT_S) -> None:
         self.tree = StoreTree()
         self.is_on = True
         self.clients: dict[Client, None] = {}
         self._scheduler = scheduler
         self._random = random
+        self._session_timeout_s = session_timeout_s
         self._numbers = count(1)
         self._silent_since_s: dict[str, float | None] = {}
         """Session to when it was last heard, None: it is being heard."""
@@ -65,6 +69,12 @@ class StoreServer:
         if self._silent_since_s.pop(session_id, 0.0) != 0.0:
             for key in self.tree.drop_owned(session_id):
                 self._tell(key, is_set=False)
+
+    def expire(self, session_id: str) -> None:
+        """End it because it was not heard for too long."""
+        self.close_session(session_id)
+        for client in list(self.clients):
+            client.expired(session_id)
 
     def heard(self, session_id: str) -> None:
         """Its program can be heard (again)."""
@@ -107,6 +117,6 @@ class StoreServer:
     def _expire_later(self, session_id: str, since_s: float) -> None:
         def expire() -> None:
             if self.is_on and self._silent_since_s.get(session_id) == since_s:
-                self.close_session(session_id)
+                self.expire(session_id)
 
-        self._scheduler.at(since_s + SESSION_TIMEOUT_S, expire)
+        self._scheduler.at(since_s + self._session_timeout_s, expire)

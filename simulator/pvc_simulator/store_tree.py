@@ -38,16 +38,14 @@ class StoreTree:
         """The keys right below, sorted."""
         return sorted(self._children.get(parent, ()))
 
-    def subtree(self, key: str) -> list[Node]:
-        """The key and everything below it, parents first; empty when it does not exist."""
-        if key not in self._kept:
-            return []
-        found, waiting = [], [key]
-        while waiting:
-            name = waiting.pop(0)
-            kept = self._kept[name]
-            found.append(Node(name, kept.data, kept.version, kept.owner))
-            waiting += self.child_keys(name)
+    def nodes(self, keys: Sequence[str]) -> list[tuple[Node, list[str]]]:
+        """The keys as they are, each with the keys right below. Raises `Conflict` for the first that is missing."""
+        found = []
+        for key in keys:
+            kept = self._kept.get(key)
+            if kept is None:
+                raise Conflict(key, "does not exist")
+            found.append((Node(key, kept.data, kept.version, kept.owner), self.child_keys(key)))
         return found
 
     def apply(self, ops: Sequence[Op], session_id: str) -> tuple[int, ...]:

@@ -82,7 +82,10 @@ class Network:
         """Build the switch and plug the outside into it."""
         netns.create(self.switch)
         with _namespace_routes(self.switch) as switch:
-            switch.link("add", ifname=_BRIDGE, kind="bridge", br_forward_delay=0, state="up")
+            # An address of its own, or it would take another one whenever a host is unplugged, and who had asked for
+            # a BMC before would speak to the old one for half a minute.
+            bridge = {"address": _hardware_address(0), "br_forward_delay": 0}
+            switch.link("add", ifname=_BRIDGE, kind="bridge", state="up", **bridge)
             switch.link("set", index=_index(switch, "lo"), state="up")  # BMCs in here talk to themselves
         with _subnet_lock(), IPRoute() as outside:
             self.subnet_number = free_subnet_number(outside)

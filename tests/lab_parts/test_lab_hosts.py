@@ -153,6 +153,17 @@ def test_a_peer_sees_silence_and_no_closed_connection_when_power_is_lost(hv2: Hy
     hv2.power_on()
 
 
+def test_bmcs_stay_at_their_hardware_address_when_a_host_loses_its_power(lab: Lab, hv2: HypervisorHost) -> None:
+    """Else whoever spoke to a BMC before, such as the leader, would speak to nobody until it has asked anew."""
+    argv = ["ip", "-n", lab.network.switch, "-brief", "link", "show", "br0"]
+    before = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    hv2.power_off()
+    try:
+        assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == before
+    finally:
+        hv2.power_on()
+
+
 def test_power_on_of_a_host_that_is_on_is_refused(hv1: HypervisorHost) -> None:
     with pytest.raises(HostError, match="on already"):
         hv1.power_on()

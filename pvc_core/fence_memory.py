@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TypeVar
 
 from pvc_core.fencing import FenceVerdict
-from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.model import Settings
+from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 T = TypeVar("T")
 
@@ -94,11 +96,19 @@ FenceAction = NoteGone | BeginFence | AskAgents | NoteRefusal | ConfirmFence | E
 class FenceMemory:
     """What one leader has seen of the nodes, in its own monotonic seconds.
 
+    connected_s: since when this leader has had its connection to the store. reports: the versions of the nodes' reports
+    at the first look; heard: the nodes that have reported since. is_starting: soon after connecting, fewer than half of
+    the nodes were there, so that others may be on their way.
+
     gone_since_s: the nodes without a session. gone_in: which session that is, by their records. back_since_s: those
     with one, with the session. asking: the fences, by number, for which agents are being asked now. answers: what they
     said last. refusals: how often since that was written. refused_at_s: when last.
     """
 
+    connected_s: float = -inf
+    reports: Mapping[str, int] = field(default_factory=dict)
+    heard: frozenset[str] = frozenset()
+    is_starting: bool = False
     gone_since_s: Mapping[str, float] = field(default_factory=dict)
     gone_in: Mapping[str, str] = field(default_factory=dict)
     back_since_s: Mapping[str, tuple[str, float]] = field(default_factory=dict)
@@ -138,7 +148,37 @@ def look(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float, there: Co
             session = node.member.value.session
             known = memory.back_since_s.get(name)
             back[name] = known if known and known[0] == session else (session, now_s)
-    return replace(memory, gone_since_s=gone, gone_in=sessions, back_since_s=back)
+    return replace(_listened(memory, snapshot, now_s), gone_since_s=gone, gone_in=sessions, back_since_s=back)
+
+
+def _listened(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> FenceMemory:
+    """Who has been heard of, and whether the cluster is still starting.
+
+    A session that is in the store need not be alive: after an outage of the store it lasts a while longer.
+    """
+    reports = {name: node.report.version for name, node in snapshot.nodes.items() if node.report is not None}
+    heard = memory.heard.union(name for name, version in reports.items() if version > memory.reports.get(name, version))
+    expected = [node for node in snapshot.nodes.values() if _is_expected(node)]
+    few = 2 * sum(node.is_alive for node in expected) < len(expected)
+    is_starting = memory.is_starting or (few and now_s < memory.connected_s + snapshot.settings.fence_startup_s)
+    return replace(memory, reports={**reports, **memory.reports}, heard=heard, is_starting=is_starting)
+
+
+def _is_expected(node: NodeView) -> bool:
+    record = node.record.value
+    return not (record.left or record.fenced or record.maintenance)
+
+
+def grace_ends_s(memory: FenceMemory, node: str, settings: Settings) -> float:
+    """Until when a node whose session is gone may come back before anything is done about it.
+
+    After an outage of the whole cluster, hosts that have not been heard of may still be booting: to switch them off
+    then would turn a power cut into a longer one.
+    """
+    ends_s = memory.gone_since_s[node] + settings.fence_grace_s
+    if memory.is_starting and node not in memory.heard:
+        return max(ends_s, memory.connected_s + settings.fence_startup_s)
+    return ends_s
 
 
 def asked(memory: FenceMemory, action: AskAgents) -> FenceMemory:

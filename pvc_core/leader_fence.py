@@ -28,6 +28,7 @@ from pvc_core.fence_memory import (
     NoteGone,
     NoteRefusal,
     TakeBack,
+    grace_ends_s,
 )
 from pvc_core.leader_ready import take_back
 from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
@@ -76,10 +77,10 @@ def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s
     elif node.is_alive:
         yield _taken_back(node, snapshot, memory, now_s)
     elif is_lost(node, snapshot) and not node.record.value.fenced:
-        due_s = memory.gone_since_s[node.name] + snapshot.settings.fence_grace_s
+        due_s = grace_ends_s(memory, node.name, snapshot.settings)
         yield BeginFence(node.name, _why_lost(node, snapshot)) if now_s >= due_s else due_s
     elif why_not_lost(node, snapshot) == NO_GUESTS and not (node.record.value.fenced or node.record.value.gone_at):
-        due_s = memory.gone_since_s[node.name] + snapshot.settings.fence_grace_s
+        due_s = grace_ends_s(memory, node.name, snapshot.settings)
         yield NoteGone(node.name, f"its session is gone; {NO_GUESTS}") if now_s >= due_s else due_s
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""leader_held: held VMs that do not wait for their home: they start on any candidate that appears.
+"""leader_held: held VMs start as soon as what they wait for is there: any candidate, or their home in service.
 
 Everything that may make one appear changes the snapshot (a node returns, memory comes free, a limit is another), so
 they are placed anew on each, the most important first, after what drains are about to need.
@@ -22,25 +22,40 @@ from pvc_core.snapshot import ClusterSnapshot
 
 def start_held(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> Iterator[StartHeld]:
     """A start for each that has a candidate now."""
-    waiting = [vm.value for vm in snapshot.vms.values() if _waits(vm.value, snapshot)]
-    due = [record for record in waiting if after_loss(record, snapshot, placer, policies)[0] != "hold"]
+    due = {
+        uuid: vm.value
+        for uuid, vm in snapshot.vms.items()
+        if _waits(vm.value, snapshot)
+        and (not _waits_for_any(vm.value) or after_loss(vm.value, snapshot, placer, policies)[0] != "hold")
+    }
     if not due:
         return
     planner = placer.planner(snapshot)
     planner.place_all(_leaving(snapshot))
-    for decision in planner.place_all(PlacementRequest.for_vm(record) for record in due):
+    for decision in planner.place_all(_request(record, snapshot) for record in due.values()):
         if decision.node:
-            reason = f"it was held until a node can take it; {decision.reason}"
-            yield StartHeld(decision.node, decision.uuid, reason, decision)
+            until = "a node can take it" if _waits_for_any(due[decision.uuid]) else "its home is there and has room"
+            yield StartHeld(decision.node, decision.uuid, f"it was held until {until}; {decision.reason}", decision)
+
+
+def _waits_for_any(record: VmRecord) -> bool:
+    return record.metadata.held_until == "any"
+
+
+def _request(record: VmRecord, snapshot: ClusterSnapshot) -> PlacementRequest:
+    """For a place where the VM may start: any, or its home."""
+    others = frozenset() if _waits_for_any(record) else frozenset(snapshot.nodes) - {record.home}
+    return PlacementRequest.for_vm(record, exclude=others)
 
 
 def _waits(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
-    """Whether the VM is off, and held until there is a candidate; a home that is coming back starts it itself."""
-    if not record.held or record.state is not VmState.STOPPED or record.metadata.held_until != "any":
+    """Whether the VM is off and held; a home that is coming back starts it itself."""
+    if not record.held or record.state is not VmState.STOPPED or changes.unreadable_ledger(snapshot, record.node):
         return False
     home = snapshot.nodes.get(record.home)
-    is_coming_back = home is not None and home.mode is NodeMode.UNFLUSHING and home.is_alive
-    return not is_coming_back and not changes.unreadable_ledger(snapshot, record.node)
+    if _waits_for_any(record):
+        return not (home is not None and home.mode is NodeMode.UNFLUSHING and home.is_alive)
+    return home is not None and home.mode is NodeMode.READY and home.is_alive
 
 
 def _leaving(snapshot: ClusterSnapshot) -> Iterator[PlacementRequest]:
@@ -59,10 +74,10 @@ def change_for(action: StartHeld, snapshot: ClusterSnapshot, placer: Placer, now
         raise Refused(action.uuid, "it is gone")
     record = stored.value
     if not _waits(record, snapshot):
-        raise Refused(record.name, f"it is {record.state} on {record.node} and waits for no candidate")
+        raise Refused(record.name, f"it is {record.state} on {record.node} and does not wait for that")
     if action.node not in snapshot.nodes:
         raise Refused(action.node, "it is gone")
-    decision = placer.place(PlacementRequest.for_vm(record), snapshot, only=action.node)
+    decision = placer.place(_request(record, snapshot), snapshot, only=action.node)
     decision.raise_if_none()
     ledgers = changes.ledgers_of(snapshot, record.node, action.node)
     change = changes.start_on(stored, action.node, action.reason, now, ledgers, action.decision)

@@ -30,14 +30,17 @@ Write = Callable[[FenceAction, ClusterView], bool]
 class FenceRunner:
     """Of one leader, while its epoch lasts."""
 
-    def __init__(self, store: ClusterStore, clock: Clock, write: Write, ask: Ask, threads: Threads) -> None:
+    def __init__(
+        self, store: ClusterStore, clock: Clock, write: Write, ask: Ask, threads: Threads, connected_s: float
+    ) -> None:
+        """`connected_s`: since when this daemon has had its connection to the store."""
         self._store = store
         self._clock = clock
         self._write = write
         self._ask = ask
         self._threads = threads
         self._lock = threads.lock()
-        self._memory = FenceMemory()
+        self._memory = FenceMemory(connected_s=connected_s)
 
     def run(self, view: ClusterView, is_stopping: Callable[[], bool]) -> float | None:
         """One round; after how many seconds there is something to do again, if nothing happens. None: never."""

@@ -48,10 +48,14 @@ class LeaderLoop:
         registry: Registry,
         clock: Clock,
         threads: Threads,
+        connected_s: float,
         on_written: Listener | None = None,
         writer: str = "",
     ) -> None:
-        """`on_written`: told of every event that this leader has written. `writer`: as of a `Journal`."""
+        """`on_written`: told of every event that this leader has written. `writer`: as of a `Journal`.
+
+        connected_s: since when this daemon has had its connection to the store, on its monotonic clock.
+        """
         self._node = node
         self._epoch = epoch
         self._clock = clock
@@ -64,7 +68,7 @@ class LeaderLoop:
         self._notes = Notes(store, self._journal, clock, threads)
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
-        self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads)
+        self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads, connected_s)
         self._fence_checker = FenceChecker(store, registry, self._notes, threads)
         self._maintenance_runner = MaintenanceRunner(clock, self._write_maintenance)
         self._stopping = threads.event()

@@ -44,10 +44,12 @@ class NodeDaemon:
         host: str = "",
         watchdog: Watchdog | None = None,
         writer: str = "",
+        connected_s: float | None = None,
     ) -> None:
         """`host` names the running host, by default this one; `watchdog`, if any, is the host's.
 
-        writer: tells this run from all others, by default it is drawn by lot.
+        writer: tells this run from all others, by default it is drawn by lot. connected_s: since when this host has had
+        its connection to the store; None: it is made by `start`.
         """
         name = configuration.node_name
         self._name = name
@@ -58,6 +60,7 @@ class NodeDaemon:
         self._clock = clock
         self._threads = threads
         self._writer = writer
+        self._connected_s = connected_s
         self._progress: dict[str, int] = {}
         self._journal = journal = Journal(clock, lambda: f"agent:{name}", writer)
         self._notes = Notes(store, journal, clock, threads)
@@ -103,6 +106,8 @@ class NodeDaemon:
     def start(self) -> None:
         """Join the cluster. Raises `StoreUnavailable`, and `Refused` when another host has this node's name."""
         self._store.start()
+        if self._connected_s is None:
+            self._connected_s = self._clock.monotonic_s()
         self._store.ensure(layout.DIRECTORIES)
         self._hypervisor.start()
         self._membership.register()
@@ -165,6 +170,7 @@ class NodeDaemon:
     def _session_changed(self, state: SessionState) -> None:
         log.info("session_changed", node=self._name, state=state.value)
         if state is SessionState.CONNECTED:
+            self._connected_s = self._clock.monotonic_s()
             self._connected.set()
         self._agent.wake()
 
@@ -207,7 +213,7 @@ class NodeDaemon:
             if self._leader is not None:
                 self._leader.close()
                 self._leader = None
-            if epoch is not None and not self._stopping.is_set():
+            if epoch is not None and self._connected_s is not None and not self._stopping.is_set():
                 self._leader = LeaderLoop(
                     self._name,
                     epoch,
@@ -215,6 +221,7 @@ class NodeDaemon:
                     self._registry,
                     self._clock,
                     self._threads,
+                    self._connected_s,
                     self._notifier,
                     self._writer,
                 )

@@ -63,8 +63,13 @@ def make_play(seed: int, shape: Shape = Shape()) -> Play:
     deeds = _faults(random, file, faults_end_s)
     healed_s = faults_end_s + 10.0
     deeds += [(healed_s, do) for do in healing(file)]
-    # A node that was drained is taken back, as an operator would; its daemon has to be there for that.
-    deeds += [(healed_s + 120.0 + offset_s, f"ready {node}") for offset_s in (0.0, 60.0) for node in file.nodes]
+    # As an operator would: switch on again what was still switched off for its earlier trouble, and take back what was
+    # drained, once its daemon is there.
+    for node in file.nodes:
+        deeds += [
+            (healed_s + 60.0, f"power {node} on"),
+            *((healed_s + at_s, f"ready {node}") for at_s in (150.0, 240.0)),
+        ]
     end_s = healed_s + REST_S
     deeds.append((end_s, "end"))
     lines = [parse_line(round(at_s, 2), do, file) for at_s, do in sorted(deeds, key=lambda deed: deed[0])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from random import Random
 from uuid import UUID
 
@@ -79,6 +80,8 @@ class SimulatedCluster:
         self.clocks = {name: VirtualClock(self.scheduler) for name in file.nodes}
         self._is_enabled = {name: entry.daemon == "on" for name, entry in file.nodes.items()}
         self._runs = 0
+        self._is_beginning = True
+        """The daemons with which a run begins have been there for long."""
         own = tuple(each for each in installed_plugins([]) if each.is_our_own and each.name not in MESSENGERS)
         self.plugins = FaultyPlugins(self.scheduler, plugins, own)
         self._found = tuple(self.plugins.plugins())
@@ -104,6 +107,7 @@ class SimulatedCluster:
             if entry.power == "on":
                 self.machines[name].power_on(boot_s=0.0)
         self.scheduler.run_until(0.0)
+        self._is_beginning = False
         self._operator.spawn("session", self._let_operator_in)
 
     def _write_records(self) -> None:
@@ -179,6 +183,7 @@ class SimulatedCluster:
             self.random,
             partial(self._registry, name),
             partial(self._hypervisor, machine),
+            -inf if self._is_beginning else None,
         )
         self.programs[name] = NodeProgram(site, self._runs)
 

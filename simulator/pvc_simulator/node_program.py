@@ -40,6 +40,8 @@ class Site:
     random: Random
     registry_for: Callable[[VirtualThreads], Registry]
     hypervisor_for: Callable[[Process], Hypervisor]
+    connected_s: float | None = None
+    """Of a daemon with which the run begins: as of `NodeDaemon`."""
 
 
 class NodeProgram:
@@ -93,6 +95,7 @@ class NodeProgram:
             self._host,
             watchdog=SimulatedWatchdog(site.machine, site.scheduler) if site.has_watchdog else None,
             writer=f"{self._site.machine.name}-{self._number}",
+            connected_s=site.connected_s,
         )
 
     def link_changed(self) -> None:

@@ -65,6 +65,50 @@ def being_fenced(snapshot: ClusterSnapshot) -> tuple[ClusterSnapshot, FenceMemor
     return done(begin, snapshot), memory
 
 
+# ------------------------------------------------------------------------------- a cluster that is starting
+
+
+def starting(there: int, gone: int) -> ClusterSnapshot:
+    """So many nodes are there and so many are not; each that is not has a VM."""
+    alive = [a_node(f"up{number}") for number in range(there)]
+    lost = [a_node(f"down{number}", alive=False) for number in range(gone)]
+    vms = [a_vm(f"web{number}", node=f"down{number}") for number in range(gone)]
+    return a_snapshot([*alive, *lost], vms, Settings(fence_startup_s=300))
+
+
+def test_after_an_outage_of_all_hosts_those_that_boot_are_given_time() -> None:
+    snapshot = starting(1, 2)
+    memory = look(FenceMemory(connected_s=100.0), snapshot, 101.0)
+    assert decided(snapshot, 399.0, memory) == ()
+    assert [action.node for action in decided(snapshot, 400.0, memory)] == ["down0", "down1"]
+
+
+def test_while_they_come_one_by_one_the_others_keep_their_time() -> None:
+    memory = look(FenceMemory(connected_s=0.0), starting(1, 3), 1.0)
+    assert decided(starting(3, 1), 200.0, memory) == ()
+
+
+def test_with_half_of_the_nodes_there_the_others_are_lost_as_ever() -> None:
+    memory = look(FenceMemory(connected_s=0.0), starting(2, 2), 1.0)
+    assert len(decided(starting(2, 2), 3.0, memory)) == 2
+
+
+def test_a_leader_that_has_long_been_connected_knows_of_no_outage() -> None:
+    memory = look(FenceMemory(connected_s=0.0), starting(1, 2), 1000.0)
+    assert len(decided(starting(1, 2), 1002.0, memory)) == 2
+
+
+def test_a_node_that_was_heard_of_since_is_lost_as_ever() -> None:
+    snapshot = starting(1, 2)
+    memory = look(FenceMemory(connected_s=0.0), snapshot, 1.0)
+    node = snapshot.nodes["down1"]
+    assert node.report is not None
+    newer = replace(node, report=stored(node.report.key, node.report.value, node.report.version + 1))
+    heard = replace(snapshot, nodes={**snapshot.nodes, "down1": newer})
+    memory = look(memory, heard, 70.0)
+    assert [action.node for action in decided(heard, 72.0, memory)] == ["down1"]
+
+
 # ---------------------------------------------------------------------------------------------- who is lost
 
 

@@ -42,6 +42,16 @@ def test_it_starts_on_any_node_that_can_take_it_and_keeps_its_home(play: Play) -
     assert cluster.log[0].reason.startswith("it was held until a node can take it; ")
 
 
+def test_one_that_waits_for_its_home_starts_when_that_is_in_service_and_has_room(play: Play) -> None:
+    vms = [held(held_until="home", home="hv2"), a_vm("other", node="hv2", state="stopped", memory_mib=512)]
+    cluster = play([drained(), a_node("hv2", memory_mib=1024)], vms, NO_RESERVE)
+    cluster.plays()
+    assert where(cluster)[0] == "stopped"
+    cluster.commands.undefine("other")
+    cluster.plays()
+    assert where(cluster) == ("running", "hv2", "hv2", False)
+
+
 def test_one_that_waits_for_its_home_is_left_alone(play: Play) -> None:
     cluster = play([drained(), a_node("hv2")], [held(held_until="home")])
     assert cluster.decisions() == ()

@@ -84,7 +84,7 @@ def test_a_daemon_that_comes_back_before_that_keeps_its_guests(cluster: Embedded
 
 
 def test_another_leader_goes_on_when_the_leader_dies_as_well(cluster: EmbeddedCluster, operator: Operator) -> None:
-    operator.commands.change_settings({"fence_grace_s": 0.1})
+    operator.commands.change_settings({"fence_grace_s": 0.1, "fence_startup_s": 0})
     vms = [f"web{n}" for n in range(4)]
     for number, vm in enumerate(vms):
         operator.define(vm, target="hv1" if number % 2 else "hv2")

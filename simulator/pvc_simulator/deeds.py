@@ -138,6 +138,13 @@ def _leader(cluster: SimulatedCluster, _words: Words, _fields: Fields) -> None:
         cluster.kill_daemon(name)
 
 
+def _leader_power(cluster: SimulatedCluster, _words: Words, _fields: Fields) -> None:
+    name = cluster.leader
+    if name:
+        cluster.trouble(name)
+        cluster.machines[name].power_off()
+
+
 def _plugin(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
     cluster.plugins.moods[words[0]] = words[1]
 
@@ -240,6 +247,7 @@ DEEDS: tuple[Deed, ...] = (
     Deed("store all on|off", _store),
     Deed("store NODE on|off", _store),
     Deed("leader kill", _leader),
+    Deed("leader power off", _leader_power),
     Deed("plugin NAME raise|hang|ok", _plugin),
     Deed("guest VM crash|poweroff|hang", _guest),
     Deed("define VM {...}", _define, has_fields=True),

@@ -4,7 +4,8 @@
     final: {vms: {web1: {node: hv2, state: running}}, nodes: {hv1: {liveness: lost}}}
     events: [node_lost hv1, {kind: node_fenced, node: hv1}, vm_started web1]
     never: [vm_failed]
-    within: [{from: power hv1 off, to: vm_started web1, seconds: 15}]
+    within: [{from: power hv1 off, to: vm_started web1, seconds: 15, at_least: 6}]
+    times: {vm_started web1: 1}
 
 An event is a kind with any of the names it is about, or fields of it (`reason`: a part of the sentence), or the words
 of a line of the script. A value may be a list of those that are right.
@@ -34,6 +35,7 @@ class _Within(msgspec.Struct, forbid_unknown_fields=True, rename={"begins": "fro
     begins: Wanted
     ends: Wanted
     seconds: float
+    at_least: float = 0.0
 
 
 class Expected(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +45,7 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
     events: list[Wanted] = []
     never: list[Wanted] = []
     within: list[_Within] = []
+    times: dict[str, int] = {}
 
 
 def read_expected(text: str, origin: str = "expected.yaml") -> Expected:
@@ -55,7 +58,12 @@ def read_expected(text: str, origin: str = "expected.yaml") -> Expected:
         expected = msgspec.convert(found, Expected)
     except msgspec.ValidationError as error:
         raise InvalidInput(origin, str(error).lower()) from error
-    for wanted in (*expected.events, *expected.never, *(each for pair in expected.within for each in _ends(pair))):
+    for wanted in (
+        *expected.events,
+        *expected.never,
+        *expected.times,
+        *(each for pair in expected.within for each in _ends(pair)),
+    ):
         check_pattern(wanted, origin)
     return expected
 
@@ -83,6 +91,11 @@ def unmet(expected: Expected, outcome: Outcome) -> list[str]:
             if matches(wanted, seen)
         ),
         *_unmet_times(expected.within, outcome.seen),
+        *(
+            f"{wanted} happened {count} times, and was to happen {number} times"
+            for wanted, number in expected.times.items()
+            if (count := sum(matches(wanted, seen) for seen in outcome.seen)) != number
+        ),
     ]
 
 
@@ -121,6 +134,9 @@ def _unmet_times(expected: Sequence[_Within], seen: Sequence[Seen]) -> Iterator[
             took_s = ends.at_s - begins.at_s
             late = f"{took_s:.1f} s after {shown(pair.begins)}, and was to come within {pair.seconds:g} s"
             yield f"{shown(pair.ends)} came {late}"
+        elif ends.at_s - begins.at_s < pair.at_least:
+            early = f"{ends.at_s - begins.at_s:.1f} s after {shown(pair.begins)}, before {pair.at_least:g} s were over"
+            yield f"{shown(pair.ends)} came {early}"
 
 
 def _first(wanted: Wanted, seen: Sequence[Seen], start: int) -> _Position | None:

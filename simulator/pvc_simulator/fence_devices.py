@@ -17,6 +17,8 @@ from pvc_simulator.scheduler import Scheduler
 AGENT = "simulated"
 DEADLINE_S = 20.0
 ANSWERS_S = (0.2, 1.5)
+LATE_S = 5.0
+"""A late device does what it was told so long after its deadline."""
 FOR_EVER_S = 1e9
 
 
@@ -35,7 +37,9 @@ class SimulatedFenceAgent:
         self._scheduler.sleep(self._random.uniform(*ANSWERS_S))
         if mode == "refuses":
             return FenceVerdict(False, f"the device of {machine.name} refuses")
-        if mode != "confirms":
+        if mode == "late":
+            self._scheduler.sleep(DEADLINE_S + LATE_S)
+        elif mode != "confirms":
             self._scheduler.sleep(FOR_EVER_S)
         self._scheduler.at(self._scheduler.now_s, machine.power_off)
         self._scheduler.sleep(self._random.uniform(*ANSWERS_S))

@@ -16,7 +16,7 @@ from pvc_core.ports import DomainEvent, DomainEventKind, DomainState
 from pvc_simulator.guests import SimulatedDomain
 from pvc_simulator.scheduler import Process, Scheduler
 
-FenceMode = Literal["confirms", "refuses", "silent", "none"]
+FenceMode = Literal["confirms", "refuses", "silent", "late", "none"]
 
 BOOT_S = (15.0, 40.0)
 """From power on until the hypervisor and the node daemon are started."""

@@ -12,12 +12,14 @@ from pvc_simulator.scenario import read_scenario
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/simulator.md"
+SEEDS = (0, 1, 2)
 FOLDERS = sorted(path.parent for path in (ROOT / "tests/scenarios").glob("*/cluster.yaml"))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_scenario_comes_out_as_it_says(folder: Path) -> None:
-    outcome, unmet = read_scenario(folder).play()
+def test_the_scenario_comes_out_as_it_says(folder: Path, seed: int) -> None:
+    outcome, unmet = read_scenario(folder).play(seed)
     assert [broken.what for broken in outcome.broken] == []
     assert unmet == []
 
@@ -28,7 +30,8 @@ def test_the_scenario_says_what_must_hold_and_expects_something(folder: Path) ->
     assert prose.startswith("# ")
     assert len(prose.split()) >= 20, "a sentence or two on what must hold, and why"
     expected = read_scenario(folder).expected
-    assert expected.events or expected.never or expected.within or expected.final.vms or expected.final.nodes
+    final = expected.final
+    assert expected.events or expected.never or expected.within or expected.times or final.vms or final.nodes
 
 
 def test_the_scenario_of_the_page_is_the_one_that_is_played() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 
 from pvc_core.ports import Domain, DomainState
 
@@ -16,6 +17,9 @@ class GuestBehaviour:
     migrate_failures: int = 0
     ignores_shutdown: bool = False
     starts_only_on: str = ""
+
+
+_LIVES = count(1)
 
 
 @dataclass(eq=False)
@@ -36,6 +40,8 @@ class SimulatedDomain:
     cancelled: str = ""
     """Why that migration is to be broken off."""
     began_s: float = field(default=0.0)
+    life: int = field(default_factory=lambda: next(_LIVES))
+    """Another one after every start, the same one after a migration."""
 
     def seen(self, now_s: float) -> Domain:
         """As a hypervisor lists it."""

@@ -127,8 +127,10 @@ class Machine:
                 domain.leaves = False
 
     def start_hypervisor(self) -> None:
-        """The hypervisor's daemon is there again, and lists what runs."""
+        """The hypervisor's daemon is there again; it ends copies that can arrive no more, and lists what runs."""
         if self.is_on and self.hypervisor is None:
+            for domain in [each for each in self.domains.values() if each.state is DomainState.PAUSED]:
+                del self.domains[domain.uuid]
             self.hypervisor = Process(self._scheduler, f"{self.name}/hypervisor")
             self.tell(None)
 
@@ -140,7 +142,9 @@ class Machine:
         self.domains[domain.uuid] = domain
         if domain.state is DomainState.RUNNING:
             self.on_running(self, domain)
-        self.tell(DomainEvent(domain.uuid, DomainEventKind.STARTED))
+            self.tell(DomainEvent(domain.uuid, DomainEventKind.STARTED))
+        else:
+            self.tell(DomainEvent(domain.uuid, DomainEventKind.OTHER, "it is arriving"))
 
     def arrive(self, domain: SimulatedDomain) -> None:
         """An incoming domain begins to run here."""

@@ -2,7 +2,8 @@
 """migration: a live migration between two simulated hosts, which either may not survive.
 
 The guest runs on the source until the switch, and on the target from then on. What is left on the target of a
-migration whose source is gone stays there, paused, until the target's hypervisor notices.
+migration whose source is gone stays there, paused, until the target's hypervisor notices. Its time is kept by the
+program that has asked for it: when that dies, the migration goes on, for as long as it takes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+import structlog
+
 from pvc_core.errors import HypervisorError
 from pvc_core.ports import DomainEventKind, DomainState, MigrationProgress
 from pvc_simulator.guests import SimulatedDomain
 from pvc_simulator.machine import Machine
 from pvc_simulator.scheduler import Scheduler
+
+log = structlog.get_logger(__name__)
 
 TAKES_S = (2.0, 15.0)
 PROGRESS_EVERY_S = 1.0
@@ -33,12 +38,17 @@ class Migration:
         uuid: str,
         timeout_s: float,
         on_progress: Callable[[MigrationProgress], None],
+        takes_s: tuple[float, float] = TAKES_S,
+        is_watched: Callable[[], bool] = lambda: True,
     ) -> None:
+        """takes_s: least and most. is_watched: whether the program that has asked for it can still do anything."""
         self._source = source
         self._target = target
         self._uuid = uuid
         self._timeout_s = timeout_s
         self._on_progress = on_progress
+        self._takes_s = takes_s
+        self._is_watched = is_watched
 
     def run(self, scheduler: Scheduler, random: Random) -> None:
         """Until the guest runs on the target. Raises `HypervisorError`; then it still runs on the source."""
@@ -74,7 +84,7 @@ class Migration:
     def _copy(
         self, domain: SimulatedDomain, incoming: SimulatedDomain, target: Machine, scheduler: Scheduler, random: Random
     ) -> None:
-        takes_s, began_s, silent_s = random.uniform(*TAKES_S), scheduler.now_s, 0.0
+        takes_s, began_s, silent_s = random.uniform(*self._takes_s), scheduler.now_s, 0.0
         gives_up_s = random.uniform(*KEEPALIVE_S)
         fails = domain.behaviour.migrate_failures > 0
         copied_s = 0.0
@@ -95,22 +105,32 @@ class Migration:
             if fails and copied_s >= takes_s / 2:
                 domain.behaviour.migrate_failures -= 1
                 problem = f"migration failure, {domain.behaviour.migrate_failures} more to come"
-            if scheduler.now_s - began_s > self._timeout_s:
+            if scheduler.now_s - began_s > self._timeout_s and self._is_watched():
                 problem = f"it took longer than {self._timeout_s:g} s"
             if problem:
                 raise HypervisorError(problem)
-            self._on_progress(MigrationProgress(int(100 * copied_s / takes_s), domain.memory_mib))
+            self._tell(MigrationProgress(int(100 * copied_s / takes_s), domain.memory_mib))
+
+    def _tell(self, progress: MigrationProgress) -> None:
+        if not self._is_watched():
+            return
+        try:
+            self._on_progress(progress)
+        except Exception:
+            log.exception("migration_progress_listener_failed", uuid=self._uuid)
 
     def _switch(self, domain: SimulatedDomain, incoming: SimulatedDomain, target: Machine) -> None:
         self._source.end(domain, DomainEventKind.OTHER, "it has been migrated away")
         target.arrive(incoming)
 
     def _clean_up(self, incoming: SimulatedDomain, target: Machine, scheduler: Scheduler, random: Random) -> None:
-        """The target gives it up: at once when it is told, else when it notices."""
+        """The target gives it up: at once when it is told or the connection is closed, else when it notices."""
 
         def give_up() -> None:
-            if incoming.state is DomainState.PAUSED:
+            if incoming.state is DomainState.PAUSED and target.hypervisor is not None:
                 target.end(incoming, DomainEventKind.OTHER, "its migration has failed")
 
-        told = self._is_connected(target) and self._source.hypervisor is not None
-        scheduler.after(0.0 if told else random.uniform(*KEEPALIVE_S), give_up)
+        if self._is_connected(target):
+            give_up()
+        else:
+            scheduler.after(random.uniform(*KEEPALIVE_S), give_up)

@@ -6,12 +6,15 @@ What it asks for is done by the hypervisor's own daemon, and goes on when the no
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import TypeVar
 
+import structlog
+
 from pvc_core.domain_xml import parse_domain
-from pvc_core.errors import HypervisorError
+from pvc_core.errors import HypervisorError, InvalidInput
 from pvc_core.ports import (
     Domain,
     DomainEvent,
@@ -23,8 +26,11 @@ from pvc_core.ports import (
 )
 from pvc_simulator.guests import GuestBehaviour, SimulatedDomain
 from pvc_simulator.machine import Machine
-from pvc_simulator.migration import Migration
+from pvc_simulator.migration import TAKES_S, Migration
 from pvc_simulator.scheduler import Process, Scheduler
+from pvc_simulator.virtual_threads import VirtualThreads
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -46,33 +52,55 @@ class SimulatedHypervisor:
         process: Process,
         scheduler: Scheduler,
         random: Random,
+        migrates_s: tuple[float, float] = TAKES_S,
     ) -> None:
+        """migrates_s: how long the migrations take that it begins, least and most."""
         self._machine = machine
         self._machines = machines
         self._behaviours = behaviours
         self._process = process
         self._scheduler = scheduler
         self._random = random
-        self._listeners: list[Callable[[DomainEvent | None], None]] = []
+        self._migrates_s = migrates_s
+        self._is_open = False
+        self._events: deque[DomainEvent | None] = deque()
+        self._has_events = VirtualThreads(scheduler, process).event()
+        self._listening: list[_Listening] = []
 
     def start(self) -> None:
-        self._machine.event_listeners.append(self._deliver)
+        self._is_open = True
+        self._machine.event_listeners.append(self._heard)
+        self._process.spawn("domain-events", self._deliver)
 
     def close(self) -> None:
-        if self._deliver in self._machine.event_listeners:
-            self._machine.event_listeners.remove(self._deliver)
+        self._is_open = False
+        self._listening.clear()
+        self._has_events.set()
+        if self._heard in self._machine.event_listeners:
+            self._machine.event_listeners.remove(self._heard)
 
     @property
     def connected(self) -> bool:
-        return self._machine.hypervisor is not None
+        return self._is_open and self._machine.hypervisor is not None
 
     def add_listener(self, listener: Callable[[DomainEvent | None], None]) -> Subscription:
-        self._listeners.append(listener)
-        return _Listening(self._listeners, listener)
+        listening = _Listening(self._listening, listener)
+        self._listening.append(listening)
+        return listening
 
-    def _deliver(self, event: DomainEvent | None) -> None:
-        for listener in tuple(self._listeners):
-            self._process.spawn("domain-event", lambda listener=listener: listener(event))  # type: ignore[misc]
+    def _heard(self, event: DomainEvent | None) -> None:
+        self._events.append(event)
+        self._has_events.set()
+
+    def _deliver(self) -> None:
+        """One event at a time, so that none overtakes another."""
+        while self._is_open:
+            self._has_events.wait()
+            self._has_events.clear()
+            while self._events:
+                event = self._events.popleft()
+                for listening in tuple(self._listening):
+                    listening.deliver(event)
 
     # ------------------------------------------------------------------------------------------- what is
 
@@ -108,7 +136,10 @@ class SimulatedHypervisor:
         self._by_daemon("create", lambda: self._create(xml))
 
     def _create(self, xml: str) -> None:
-        definition = parse_domain(xml)
+        try:
+            definition = parse_domain(xml)
+        except InvalidInput as error:
+            raise HypervisorError(error.sentence()) from error
         behaviour = self._behaviours.get(definition.name) or GuestBehaviour()
         self._scheduler.sleep(self._random.uniform(*START_S))
         if definition.uuid in self._machine.domains:
@@ -146,7 +177,16 @@ class SimulatedHypervisor:
         timeout_s: float,
         on_progress: Callable[[MigrationProgress], None],
     ) -> None:
-        migration = Migration(self._machine, self._machines.get(target), uuid, timeout_s, on_progress)
+        process = self._process
+        migration = Migration(
+            self._machine,
+            self._machines.get(target),
+            uuid,
+            timeout_s,
+            on_progress,
+            self._migrates_s,
+            lambda: not (process.is_dead or process.is_stopped),
+        )
         self._by_daemon("migrate", lambda: migration.run(self._scheduler, self._random))
 
     def cancel_migration(self, uuid: str) -> None:
@@ -156,6 +196,8 @@ class SimulatedHypervisor:
             domain.cancelled = "it was cancelled"
 
     def _running_daemon(self) -> Process:
+        if not self._is_open:
+            raise HypervisorError("the connection to the hypervisor is closed", connection_lost=True)
         daemon = self._machine.hypervisor
         if daemon is None:
             raise HypervisorError(f"the hypervisor of {self._machine.name} does not answer", connection_lost=True)
@@ -181,9 +223,18 @@ class SimulatedHypervisor:
 
 
 class _Listening:
-    def __init__(self, listeners: list[Callable[[DomainEvent | None], None]], listener: object) -> None:
-        self._listeners = listeners
+    def __init__(self, all_of_them: list[_Listening], listener: Callable[[DomainEvent | None], None]) -> None:
+        self._all_of_them = all_of_them
         self._listener = listener
 
     def cancel(self) -> None:
-        self._listeners[:] = [each for each in self._listeners if each is not self._listener]
+        if self in self._all_of_them:
+            self._all_of_them.remove(self)
+
+    def deliver(self, event: DomainEvent | None) -> None:
+        if self not in self._all_of_them:
+            return
+        try:
+            self._listener(event)
+        except Exception:
+            log.exception("hypervisor_listener_failed", event_of=event.uuid if event else None)

@@ -56,7 +56,7 @@ def clean_up(operator: Operator, settings: Settings | None = None) -> None:
     operator.wait(all_ready, "nodes ready")
     operator.wait(lambda s: not any(n.reserved.vms for n in s.nodes.values()), "ledgers empty")
     operator.wait(
-        lambda s: all(_is_at_work(n) for n in s.nodes.values()),
+        lambda s: all(is_at_work(n) for n in s.nodes.values()),
         "every daemon to report, and that its hypervisor answers",
     )
 
@@ -66,7 +66,8 @@ def _is_being_fenced(node: NodeView) -> bool:
     return fence is not None and fence.step is not FenceStep.RECOVERED
 
 
-def _is_at_work(node: NodeView) -> bool:
+def is_at_work(node: NodeView) -> bool:
+    """Whether the daemon has reported in its present session, and its hypervisor answers."""
     if node.member is None or node.report is None:
         return False
     report = node.report.value

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lab_support import clean_up, ticking
+from lab_support import clean_up, is_at_work, ticking
 from operators import Operator
 from pvc_core import layout
 from pvc_core.election import holder_of
@@ -14,7 +14,7 @@ from pvc_core.event_log import EventLog
 from pvc_core.events import Event, EventKind
 from pvc_core.model import FenceStep, NodeMode, Settings, VmState
 from pvc_core.ports import SessionState
-from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_lab.cluster_node import ClusterNode
 from pvc_lab.guest_image import ticks
 from pvc_lab.real_cluster import RealCluster
@@ -54,10 +54,10 @@ class MachineRoom:
         self.ensemble.wait_until_serving()
         self.cluster.make_whole()
         watchdogs_s = self.cluster.configuration.watchdogs_s
-        while watchdogs_s:
-            name, _ = watchdogs_s.popitem()
-            self.cluster.nodes[name].restart_daemon()
+        had_watchdogs = [self.cluster.nodes[name] for name in watchdogs_s]
+        watchdogs_s.clear()
         self.wait_for_store()
+        self._restart_daemons(had_watchdogs)
         clean_up(self.operator, SETTINGS)
         for console in (self.cluster.lab.root / "consoles").iterdir():
             console.unlink()
@@ -85,8 +85,26 @@ class MachineRoom:
         """From now on, and until the next test, these nodes reset themselves when they have lost the store."""
         for node in nodes:
             self.cluster.configuration.watchdogs_s[node.name] = WATCHDOG_TIMEOUT_S
+        self._restart_daemons(nodes)
+
+    def _restart_daemons(self, nodes: Iterable[ClusterNode]) -> None:
+        """They are at work again, in other sessions than before."""
+        before = {node.name: self._session(self.operator.view.snapshot(), node.name) for node in nodes}
+        for node in nodes:
             node.restart_daemon()
+
+        def are_back(snapshot: ClusterSnapshot) -> bool:
+            return all(
+                self._session(snapshot, name) not in ("", session) and is_at_work(snapshot.node(name))
+                for name, session in before.items()
+            )
+
+        self.wait(are_back, f"the daemons of {', '.join(before)} to be back")
         self.wait_ready()
+
+    def _session(self, snapshot: ClusterSnapshot, node: str) -> str:
+        member = snapshot.node(node).member
+        return member.value.session if member else ""
 
     def wait_armed(self, *nodes: ClusterNode) -> None:
         """Until these nodes have promised that they do."""
@@ -150,8 +168,12 @@ class MachineRoom:
         self.wait(is_refused, f"{node.name} not to be fenced")
 
     def wait_ready(self) -> None:
-        """Until every node is in service."""
-        self.wait(lambda s: all(n.is_alive and n.mode is NodeMode.READY for n in s.nodes.values()), "nodes ready")
+        """Until every node is in service and takes VMs."""
+
+        def is_ready(node: NodeView) -> bool:
+            return node.is_alive and node.mode is NodeMode.READY and not node.record.value.left and is_at_work(node)
+
+        self.wait(lambda s: all(is_ready(node) for node in s.nodes.values()), "nodes ready")
 
     def events(self, kind: EventKind) -> list[Event]:
         """Those of this test, oldest first."""

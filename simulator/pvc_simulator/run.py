@@ -75,6 +75,8 @@ class Run:
                 self._play()
             except SimulationStuck as stuck:
                 self.invariants.report("daemons go on", f"they go round in circles {stuck}")
+            finally:
+                self.cluster.scheduler.close()
         for where, error in self.cluster.scheduler.failures:
             self.invariants.report("daemons go on", f"{where} ended with {type(error).__name__}: {error}")
         return self._outcome(time.perf_counter() - began)

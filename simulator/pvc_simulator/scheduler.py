@@ -39,6 +39,7 @@ class Process:
         self._scheduler = scheduler
         self._tasks: dict[Task, None] = {}
         self._held_back: list[Task] = []
+        scheduler.processes[self] = None
 
     def spawn(self, name: str, body: Body) -> Task:
         """Run it as a task of this process, from the next turn on."""
@@ -53,6 +54,7 @@ class Process:
     def kill(self) -> None:
         """End all tasks where they are; they get no further turn but to unwind."""
         self.is_dead = True
+        self._scheduler.processes.pop(self, None)
         tasks = list(self._tasks)
         self._tasks.clear()
         self._held_back.clear()
@@ -131,6 +133,7 @@ class Scheduler:
         self.failures: list[tuple[str, Exception]] = []
         """Tasks that ended with an exception: a thread of the daemon that died."""
         self.turns = 0
+        self.processes: dict[Process, None] = {}
         self._current: Task | None = None
         self._ready: deque[Task] = deque()
         self._timers: list[tuple[float, int, Task | None, int, Body | None]] = []
@@ -235,6 +238,15 @@ class Scheduler:
                 self._make_ready(task)
         if not is_over():
             self.now_s = max(self.now_s, end_s)
+
+    def close(self) -> None:
+        """End what still runs. Without it, the tasks would be unwound whenever their memory is freed, in the middle of
+        something else.
+        """
+        for process in list(self.processes):
+            process.kill()
+        self._ready.clear()
+        self._timers.clear()
 
     def _turn(self, task: Task) -> None:
         if task.is_over or task.process.is_dead:

@@ -124,6 +124,8 @@ class RealTime:
                     return
         except BaseException as error:  # noqa: BLE001  # raised again in whoever calls or closes
             self._broken = error
+        finally:
+            scheduler.close()
 
     def _take(self, wait_s: float | None) -> bool:
         """Wait so long at most for calls and begin them; whether to go on."""

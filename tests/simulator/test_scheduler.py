@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,8 +11,10 @@ from pvc_simulator.scheduler import Process, Scheduler, SimulationStuck
 
 
 @pytest.fixture
-def scheduler() -> Scheduler:
-    return Scheduler()
+def scheduler() -> Iterator[Scheduler]:
+    made = Scheduler()
+    yield made
+    made.close()
 
 
 def test_time_jumps_to_when_there_is_something_to_do(scheduler: Scheduler) -> None:
@@ -73,6 +75,22 @@ def test_what_ends_a_task_is_kept_for_whoever_runs_the_simulation(scheduler: Sch
     Process(scheduler, "p").spawn("breaks", body)
     scheduler.run_until(1.0)
     assert [(where, str(error)) for where, error in scheduler.failures] == [("p: breaks", "out of range")]
+
+
+def test_what_still_runs_is_unwound_at_the_end(scheduler: Scheduler) -> None:
+    told: list[str] = []
+
+    def body() -> None:
+        try:
+            scheduler.wait()
+        finally:
+            told.append("unwound")
+
+    Process(scheduler, "p").spawn("waits", body)
+    scheduler.run_until(1.0)
+    scheduler.close()
+    assert told == ["unwound"]
+    assert not scheduler.processes
 
 
 def test_going_round_in_circles_without_time_passing_is_found(scheduler: Scheduler) -> None:

@@ -47,6 +47,7 @@ class VirtualStage:
     def play(self, body: Callable[[], None]) -> None:
         task = self._process.spawn("rule", body)
         self.scheduler.run_until(DEADLINE_S)
+        self.scheduler.close()
         assert [error for _, error in self.scheduler.failures] == []
         assert task.is_over
 

@@ -164,7 +164,7 @@ def destination(vm: VmRecord, snapshot: ClusterSnapshot, course: Course = NO_COU
     home = snapshot.nodes.get(vm.home)
     if home is not None and vm.home != node and home.mode is NodeMode.UNFLUSHING and is_active(vm):
         drain = home.record.value.drain
-        if drain is None or vm.uuid not in drain.stayed:
+        if drain is None or not (drain.leaves_running or vm.uuid in drain.stayed):
             return vm.home
     return "" if _is_being_left(vm, node, snapshot, course.lost) else node
 

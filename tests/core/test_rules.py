@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pvc_core.model import Rule, VmRecord
+from pvc_core.model import DrainReport, Rule, VmRecord
 from pvc_core.placement import Decision, Placer
 from pvc_core.planner import Plan, Wish, plan
 from pvc_core.plugin_types import PlacementRequest
@@ -131,6 +131,15 @@ def test_a_member_that_goes_home_is_followed_there() -> None:
     web1, web2 = (a_vm(name, node="hv2", home="hv1") for name in ("web1", "web2"))
     request = PlacementRequest.for_vm(web1, accept_unflushing=True)
     assert PLACER.place(request, a_cluster([TOGETHER], web1, web2, nodes=nodes), only="hv1").node == "hv1"
+
+
+def test_a_member_that_a_return_leaves_where_it_runs_is_not_expected_at_home() -> None:
+    drain = DrainReport(leaves_running=True, by_itself=True)
+    nodes = [a_node("hv1", mode="unflushing", drain=drain), a_node("hv2")]
+    held, running = a_vm("web1", state="stopped", held=True, node="hv1"), a_vm("web2", node="hv2", home="hv1")
+    request = PlacementRequest.for_vm(held, accept_unflushing=True)
+    decision = PLACER.place(request, a_cluster([TOGETHER], held, running, nodes=nodes), only="hv1")
+    assert "rule pair keeps it together with web2, which is on hv2" in decision.reason
 
 
 def a_flush_of_three(*nodes: NodeView, rule: Rule | None = None) -> dict[str, str]:

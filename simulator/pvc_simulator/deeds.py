@@ -185,6 +185,24 @@ def _node_command(verb: str) -> Act:
     return act
 
 
+def _cluster_maintenance(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
+    def give(commands: Commands) -> object:
+        if words[0] == "off":
+            return commands.end_maintenance()
+        return commands.begin_maintenance(float(words[1])) if len(words) > 1 else commands.begin_maintenance()
+
+    cluster.command(" ".join(("maintenance", *words)), give)
+
+
+def _node_maintenance(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
+    def give(commands: Commands) -> object:
+        if words[1] == "off":
+            return commands.end_node_maintenance(words[0])
+        return commands.begin_node_maintenance(words[0], float(words[2]) if len(words) > 2 else None)
+
+    cluster.command(" ".join(("maintenance", *words)), give)
+
+
 class _NewVm(msgspec.Struct, forbid_unknown_fields=True):
     memory_mib: int
     vcpus: int = 1
@@ -261,5 +279,7 @@ DEEDS: tuple[Deed, ...] = (
     Deed("move VM [NODE]", _vm_command("move")),
     Deed("unmigrate VM", _vm_command("unmigrate")),
     *(Deed(f"{verb} NODE", _node_command(verb)) for verb in ("flush", "ready", "fence", "confirm-fenced")),
+    Deed("maintenance on|off [NUMBER]", _cluster_maintenance),
+    Deed("maintenance NODE on|off [NUMBER]", _node_maintenance),
     END,
 )

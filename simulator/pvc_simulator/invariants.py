@@ -9,13 +9,13 @@ over and there was time. The daemons' threads do not die.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvc_core import layout
 from pvc_core.codec import Stored
 from pvc_core.events import EventKind
 from pvc_core.limits import is_within
-from pvc_core.model import VmRecord, VmState
+from pvc_core.model import FenceStep, NodeMode, NodeRecord, VmRecord, VmState
 from pvc_core.ports import DomainState
 from pvc_core.rules import Rulebook, Violation, violations_of
 from pvc_core.snapshot import ClusterSnapshot
@@ -135,7 +135,24 @@ class Invariants:
             rules={name: Stored(layout.rule(name), rule, 0) for name, rule in records.rules.items()},
         )
         book = Rulebook(snapshot)
-        return [found for rule in book.rules.values() if rule.hard for found in violations_of(rule, book)]
+        settled = {key: stored for key, stored in snapshot.vms.items() if key == uuid or self._stays(stored.value)}
+        book_of_settled = Rulebook(replace(snapshot, vms=settled))
+        return [
+            found
+            for rule in book.rules.values()
+            if rule.hard
+            for found in violations_of(rule, book_of_settled if rule.kind == "together" else book)
+        ]
+
+    def _stays(self, vm: VmRecord) -> bool:
+        """Whether those that are to be together with the VM must come to where it is: it is not about to leave."""
+        nodes = self._observer.records.nodes
+        node, home = nodes.get(vm.target or vm.node), nodes.get(vm.home)
+        if node is None or node.fenced or _is_being_fenced(node) or node.mode is NodeMode.FLUSHING:
+            return False
+        if home is None or home.name == node.name or home.mode is not NodeMode.UNFLUSHING:
+            return True
+        return home.drain is not None and home.drain.leaves_running
 
     def _runs_on(self, uuid: str) -> list[str]:
         return [
@@ -168,3 +185,7 @@ class Invariants:
         if places == [record.node]:
             return ""
         return f"is to run on {record.node} and runs on {', '.join(places) or 'none'}"
+
+
+def _is_being_fenced(node: NodeRecord) -> bool:
+    return node.fence is not None and node.fence.step is not FenceStep.RECOVERED

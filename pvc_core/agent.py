@@ -317,7 +317,7 @@ def _when_migrated_away(case: _Case) -> Step:
         return Record(case.uuid, VmEvent.POWERED_OFF, POWERED_OFF), None
     if case.record.cancelling:
         return Record(case.uuid, VmEvent.GONE, "the guest ended during a migration that was cancelled"), None
-    was_asked = memory.asked_at_s is not None or case.record.metadata.migration_method == "shutdown"
+    was_asked = memory.was_asked or case.record.metadata.migration_method == "shutdown"
     if was_asked:
         reason = f"shut down to move to {target}; {case.record.reason}"
         return Record(case.uuid, VmEvent.MOVED_OFF, reason), None

@@ -126,6 +126,12 @@ def test_a_guest_that_was_shut_down_to_move_has_not_powered_itself_off() -> None
     assert recorded(done) is E.MOVED_OFF
 
 
+def test_a_guest_that_obeys_an_earlier_order_in_a_later_migration_is_started_on_the_target() -> None:
+    """It was asked to move to a node that died meanwhile; it takes its time, and then is on its way to another."""
+    memory = VmMemory(transition=0, peer=(None, NOW_S), ended_by="guest", was_asked=True)
+    assert recorded(action(a_migrating("none"), memory=memory)) is E.MOVED_OFF
+
+
 def test_what_is_left_of_a_guest_that_powers_off_is_cleared_away_and_not_started_again() -> None:
     guest = Guest(stopping(), runs=True)
     guest.domain = D.SHUTDOWN

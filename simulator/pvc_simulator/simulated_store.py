@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 LATENCY_S = (0.0003, 0.003)
 """One way, least and most."""
+PIPELINED_S = (0.0, 0.001)
+"""Between the first and the last of many reads that are sent at once."""
 REQUEST_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 RECONNECT_S = (0.05, 0.6)
@@ -310,8 +312,21 @@ class SimulatedStore:
         return self.read_keys([key]).get(key)
 
     def read_keys(self, keys: Sequence[str]) -> Mapping[str, Stamped]:
-        tree = self._server.tree
-        return self._request(lambda: {key: found for key in keys if (found := tree.stamped(key))})
+        """In their order, and not all at the same moment: others may write in between."""
+        tree, found = self._server.tree, dict[str, Stamped]()
+        first = self._random.randint(1, len(keys)) if keys else 0
+
+        def read(some: Sequence[str]) -> None:
+            found.update((key, stamped) for key in some if (stamped := tree.stamped(key)))
+
+        def answer() -> None:
+            read(keys[:first])
+            if first < len(keys):
+                self._scheduler.sleep(self._random.uniform(*PIPELINED_S))
+                read(keys[first:])
+
+        self._request(answer)
+        return found
 
     def list_keys(self, parent: str, fresh: bool) -> Sequence[str]:
         return self._request(lambda: self._server.tree.child_keys(parent))

@@ -261,5 +261,44 @@ def test_a_watch_learns_what_changed_while_its_program_was_stopped(room: Room) -
     assert values == [None, b"new"]
 
 
+def test_a_watch_learns_what_changed_while_its_program_was_cut_off_and_knew_it(room: Room) -> None:
+    watcher, writer, values = room.program("hv1"), room.program("hv2"), []
+    session_id = watcher.store.session_id
+    watcher.does(lambda: watcher.store.watch("/a", lambda entry: values.append(entry and entry.data)))
+    room.passes(1)
+    watcher.link(is_reachable=False)
+    while not watcher.told:
+        room.passes(0.1)
+    writer.does(lambda: writer.store.transaction([Create("/a", b"new")]))
+    room.passes(0.1)
+    watcher.link(is_reachable=True)
+    room.passes(1)
+    assert watcher.told == [SUSPENDED, CONNECTED]
+    assert watcher.store.session_id == session_id
+    assert values == [None, b"new"]
+
+
+def test_many_keys_are_not_read_at_one_moment(room: Room) -> None:
+    """As ZooKeeper answers them: in their order, and others write in between."""
+    reader, writer, read = room.program("hv1"), room.program("hv2"), []
+    reader.does(lambda: reader.store.ensure(["/a", "/b"]))
+    room.passes(1)
+
+    def write() -> None:
+        for version in range(300):
+            writer.store.transaction([Set("/a", b"", version), Set("/b", b"", version)])
+
+    def look() -> None:
+        for _ in range(300):
+            found = reader.store.get_many(["/a", "/b"])
+            read.append(found["/b"].version - found["/a"].version)
+
+    writer.does(write)
+    reader.does(look)
+    room.passes(10)
+    assert len(read) == 300
+    assert set(read) == {0, 1}
+
+
 def _ignore(_value: object) -> None:
     """So that a thread's body returns nothing."""

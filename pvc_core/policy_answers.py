@@ -20,7 +20,10 @@ Question = Callable[[RecoveryPolicy], Callable[[PlacementRequest], str] | None]
 def policy_says(
     record: VmRecord, question: Question, default: str, snapshot: ClusterSnapshot, placer: Placer, policies: Policies
 ) -> tuple[str, str]:
-    """The answer of the VM's recovery policy; or `default` with a note in brackets why it was not the policy's."""
+    """The answer of the VM's recovery policy; or `default` with a note in brackets why it was not the policy's.
+
+    That a policy failed is told to the placer's `on_plugin_failure`.
+    """
     name = record.metadata.recovery_policy
     entry = policies.get(name)
     if entry is None:
@@ -33,4 +36,6 @@ def policy_says(
     try:
         return drivers.calls.ask(plugin, asks, request), ""
     except PluginError as failure:
+        if placer.on_plugin_failure is not None:
+            placer.on_plugin_failure(failure)
         return default, f" ({failure.sentence()})"

@@ -10,7 +10,7 @@ import pytest
 from played_cluster import Play
 
 from pvc_core import leader
-from pvc_core.errors import Refused
+from pvc_core.errors import PluginError, Refused
 from pvc_core.leader_actions import FinishRecovery, LoseVm, RecoverVm
 from pvc_core.leader_recovery import after_loss
 from pvc_core.model import FenceReport, FenceStep, NodeMode, Settings, VmRecord, VmState
@@ -172,6 +172,15 @@ def test_a_policy_that_is_not_installed_means_restart_and_is_named(registry: Reg
     record = a_vm(recovery_policy="acme")
     answer, note = after_loss(record, a_snapshot([off()], [record]), Placer(registry), {})
     assert (answer, note) == ("restart", " (recovery policy acme is not installed)")
+
+
+@pytest.mark.parametrize(("answer", "told"), [("hold", 0), ("nonsense", 1), (RuntimeError("boom"), 1)])
+def test_a_policy_that_fails_is_told_of(registry: Registry, answer: Any, told: int) -> None:
+    failures: list[PluginError] = []
+    record = a_vm(recovery_policy="telling")
+    policies = {"telling": RecoveryPolicyEntry("telling", "", Answers(answer))}
+    after_loss(record, a_snapshot([off()], [record]), Placer(registry, failures.append), policies)
+    assert [failure.plugin for failure in failures] == ["telling"] * told
 
 
 @pytest.mark.parametrize(("policy", "state"), [("restart", S.RUNNING), ("stay", S.STOPPED), ("stop", S.STOPPED)])

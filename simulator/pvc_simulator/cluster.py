@@ -22,7 +22,7 @@ from pvc_core.commands import Commands, Outcome
 from pvc_core.errors import PvcError
 from pvc_core.fence_devices import NodeFenceDevices, NumberedDevice
 from pvc_core.fencing import FenceDevice
-from pvc_core.journal import Journal
+from pvc_core.journal import Journal, Notes
 from pvc_core.model import VmRecord, VmState
 from pvc_core.plugin_loading import FoundPlugin, installed_plugins
 from pvc_core.ports import Create, Hypervisor
@@ -158,7 +158,9 @@ class SimulatedCluster:
         journal = Journal(self._operator_clock, lambda: OPERATOR, OPERATOR)
         view = ClusterView(store, self._operator_clock, journal, threads)
         view.start()
-        self.commands = Commands(view, store, self._registry("", threads), self._operator_clock)
+        notes = Notes(store, journal, self._operator_clock, threads)
+        registry = self._registry("", threads)
+        self.commands = Commands(view, store, registry, self._operator_clock, notes.plugin_failed)
 
     # ------------------------------------------------------------------------------------------ daemons
 

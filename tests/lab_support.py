@@ -67,8 +67,9 @@ def _is_being_fenced(node: NodeView) -> bool:
 
 
 def is_at_work(node: NodeView) -> bool:
-    """Whether the daemon has reported in its present session, and its hypervisor answers."""
+    """Whether the daemon has reported lately and in its present session, and its hypervisor answers."""
     if node.member is None or node.report is None:
         return False
     report = node.report.value
-    return report.session == node.member.value.session and report.hypervisor_connected
+    is_of_now = report.session == node.member.value.session and node.report_age_s < Settings().report_stale_s
+    return is_of_now and report.hypervisor_connected

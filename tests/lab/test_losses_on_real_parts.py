@@ -173,8 +173,11 @@ def test_a_cluster_whose_store_was_away_goes_on_where_it_was(room: MachineRoom) 
     marks = room.run_guests({"web1": first, "web2": second, "web3": room.leader()})
     room.ensemble.kill()
     for name, mark in marks.items():
+        end = mark.ticks + AWAY_S
         wait_for(
-            lambda name=name, mark=mark: room.cluster.console(name).ticks > mark.ticks + AWAY_S, f"{name} to count"
+            lambda name=name, end=end: room.cluster.console(name).ticks >= end,
+            f"{name} to count so far",
+            deadline_s=60 + 3 * AWAY_S,
         )
     room.ensemble.start()
     room.wait_for_store()

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import msgspec
 import structlog
 
 from pvc_core import layout
@@ -21,30 +20,15 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.events import Event, Happening
 from pvc_core.journal import Journal
-from pvc_core.model import Ledger, Member, NodeRecord, NodeReport, Rule, Settings, VmRecord
-from pvc_core.pause_record import MaintenanceRecord
-from pvc_core.plan_record import PlanRecord
+from pvc_core.model import NodeReport, Settings
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription, Threads
 from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.system_threads import SYSTEM_THREADS
+from pvc_core.watched_records import KINDS, SINGLE_KINDS, is_routine
 
 log = structlog.get_logger(__name__)
 
-_KINDS: Mapping[str, type[msgspec.Struct]] = {
-    layout.NODES: NodeRecord,
-    layout.LEDGERS: Ledger,
-    layout.REPORTS: NodeReport,
-    layout.MEMBERS: Member,
-    layout.VMS: VmRecord,
-    layout.RULES: Rule,
-}
-_SINGLE_KINDS: Mapping[str, type[msgspec.Struct]] = {
-    layout.SETTINGS: Settings,
-    layout.PLAN: PlanRecord,
-    layout.MAINTENANCE: MaintenanceRecord,
-}
-"""Records that there is one of."""
 COMMIT_ATTEMPTS = 100
 AGES_HOLD_S = 1.0
 REFRESH_ATTEMPTS = 3
@@ -65,14 +49,15 @@ class ClusterView:
         self._clock = clock
         self._journal = journal or Journal(clock)
         self._changed = threads.condition()
-        self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in _KINDS}
-        self._singles: dict[str, Stored[Any] | None] = dict.fromkeys(_SINGLE_KINDS)
+        self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in KINDS}
+        self._singles: dict[str, Stored[Any] | None] = dict.fromkeys(SINGLE_KINDS)
         self._rules_version = -1
         self._broken: dict[str, BrokenRecord] = {}
         self._report_seen_s: dict[str, float] = {}
         self._ahead: dict[str, Entry | None] = {}
         """What this process wrote or read itself (None: deleted), until a watch, which may lag, tells the same."""
         self._generation = 0
+        self._news = 0
         self._built: tuple[int, ClusterSnapshot] | None = None
         self._aged: tuple[ClusterSnapshot, float, ClusterSnapshot] | None = None
         self._subscriptions: list[Subscription] = []
@@ -83,10 +68,10 @@ class ClusterView:
         rules = self._store.get(layout.RULES)
         self._rules_version = rules.version if rules else -1
         self._subscriptions.append(self._store.add_session_listener(lambda _state: self.wake()))
-        for parent in _KINDS:
+        for parent in KINDS:
             self._subscriptions.append(self._store.mirror(parent, self._absorb_watched))
         self._subscriptions.append(self._store.watch(layout.RULES, self._absorb_rules_version))
-        for key in _SINGLE_KINDS:
+        for key in SINGLE_KINDS:
             self._subscriptions.append(self._store.watch(key, partial(self._absorb_single, key)))
 
     def close(self) -> None:
@@ -125,11 +110,11 @@ class ClusterView:
             with self._changed:
                 self._changed.wait(left_s if self._generation == seen else 0)
 
-    def wait_change(self, seen: int, timeout_s: float) -> int:
-        """Wait until the generation differs from `seen` or the time is over; the generation now."""
+    def wait_news(self, seen: int, timeout_s: float) -> int:
+        """Wait until there is news, which routine reports are not, or the time is over; a number to wait with again."""
         with self._changed:
-            self._changed.wait_for(lambda: self._generation != seen, timeout_s)
-            return self._generation
+            self._changed.wait_for(lambda: self._news != seen, timeout_s)
+            return self._news
 
     def wake(self) -> None:
         """Let those who wait for a change look again."""
@@ -257,23 +242,26 @@ class ClusterView:
     def _parent(key: str) -> str:
         return key.rpartition("/")[0]
 
-    def _bump(self) -> None:
+    def _bump(self, *, is_news: bool = True) -> None:
         self._generation += 1
+        self._news += is_news
         self._changed.notify_all()
 
     def _absorb_single(self, key: str, entry: Entry | None) -> None:
         self._absorb_watched({key: entry})
 
     def _absorb_watched(self, entries: Mapping[str, Entry | None]) -> None:
-        doubtful = []
+        doubtful, is_news = [], False
         with self._changed:
             for key, entry in entries.items():
+                before = self._known(key)
                 if key in self._ahead and not _confirms(entry, self._ahead[key]):
                     doubtful.append(key)
                     continue
                 self._ahead.pop(key, None)
                 self._absorb(key, entry)
-            self._bump()
+                is_news = is_news or not is_routine(before, self._known(key))
+            self._bump(is_news=is_news)
         if doubtful:
             self._settle(doubtful, entries)
 
@@ -303,7 +291,7 @@ class ClusterView:
             self._bump()
 
     def _is_mirrored(self, key: str) -> bool:
-        return key in _SINGLE_KINDS or self._parent(key) in _KINDS
+        return key in SINGLE_KINDS or self._parent(key) in KINDS
 
     def _take_over(self, key: str, entry: Entry | None) -> None:
         """Believe what was written or read by this process, until a watch confirms it."""
@@ -314,7 +302,7 @@ class ClusterView:
         """What is held of a key; the very same object as long as nothing about it has come in."""
         if key in self._broken:
             return self._broken[key]
-        if key in _SINGLE_KINDS:
+        if key in SINGLE_KINDS:
             return self._singles[key]
         return self._records[self._parent(key)].get(layout.name_in(key))
 
@@ -323,10 +311,10 @@ class ClusterView:
         return stored.version if stored else None
 
     def _absorb(self, key: str, entry: Entry | None) -> None:
-        if key in _SINGLE_KINDS:
-            self._singles[key] = self._decode(key, entry if entry and entry.data else None, _SINGLE_KINDS[key])
+        if key in SINGLE_KINDS:
+            self._singles[key] = self._decode(key, entry if entry and entry.data else None, SINGLE_KINDS[key])
             return
-        kind, records, name = _KINDS[self._parent(key)], self._records[self._parent(key)], layout.name_in(key)
+        kind, records, name = KINDS[self._parent(key)], self._records[self._parent(key)], layout.name_in(key)
         stored = self._decode(key, entry, kind)
         if stored is None:
             records.pop(name, None)

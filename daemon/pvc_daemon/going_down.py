@@ -67,7 +67,7 @@ class GoingDown:
                 if isinstance(action, Leave):
                     return action.reason
                 self._write(action, view)
-            seen = view.wait_change(seen, LOOK_AGAIN_S)
+            seen = view.wait_news(seen, LOOK_AGAIN_S)
         return "it was told to stop once more"
 
     def _write(self, action: HostAction, view: ClusterView) -> None:

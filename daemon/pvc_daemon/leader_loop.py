@@ -105,7 +105,7 @@ class LeaderLoop:
     def _lead(self, view: ClusterView) -> None:
         seen, wait_s = -1, LOOK_AGAIN_S
         while not self._stopping.is_set():
-            seen = view.wait_change(seen, wait_s)
+            seen = view.wait_news(seen, wait_s)
             # A maintenance that ends now is over before it is looked who is lost.
             dues_s = (self._maintenance_runner.run(view), self._fence_runner.run(view, self._stopping.is_set))
             wait_s = min([LOOK_AGAIN_S, *(due_s for due_s in dues_s if due_s is not None)])

@@ -7,7 +7,6 @@ is silent is noticed late, that the servers have gone at once. Watches are those
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TypeVar
@@ -61,7 +60,6 @@ class SimulatedStore:
         self._states = SessionStates(threads)
         self._engine = WatchEngine(self, threads, clock)
         self._session_id = ""
-        self._interest: Counter[str] = Counter()
         self._is_started = False
         self._is_closed = False
         self._was_linked = True
@@ -102,7 +100,7 @@ class SimulatedStore:
     def vanish(self) -> None:
         """The program has died, or closed the store: nothing is heard of it any more."""
         self._connection += 1
-        self._server.clients.pop(self, None)
+        self._server.forget(self)
         self._server.silent(self._session_id)
 
     @property
@@ -284,19 +282,16 @@ class SimulatedStore:
         return self._interested(f"{parent}/", lambda: self._engine.mirror(parent, listener))
 
     def _interested(self, what: str, begin: Callable[[], Subscription]) -> Subscription:
-        self._interest[what] += 1
+        self._server.watch(what, self)
         try:
             subscription = begin()
         except BaseException:
-            self._interest[what] -= 1
+            self._server.unwatch(what, self)
             raise
-        return _Interest(subscription, self._interest, what)
+        return _Interest(subscription, lambda: self._server.unwatch(what, self))
 
     def changed(self, key: str, *, is_set: bool) -> None:
         """As the servers tell it: late, and not at all over a link that is cut."""
-        parent = parent_of(key)
-        if not (self._interest[key] or self._interest[f"{parent}/"] or self._interest[f"{key}/"]):
-            return
         if self._is_linked() and self._states.state is SessionState.CONNECTED:
             self._later(LATENCY_S, lambda: self._tell(key, is_set))
 
@@ -335,13 +330,12 @@ class SimulatedStore:
 class _Interest:
     """A subscription whose end the servers are told."""
 
-    def __init__(self, subscription: Subscription, interest: Counter[str], what: str) -> None:
+    def __init__(self, subscription: Subscription, forget: Callable[[], None]) -> None:
         self._subscription = subscription
-        self._interest = interest
-        self._what = what
+        self._forget: Callable[[], None] | None = forget
 
     def cancel(self) -> None:
-        if self._what:
-            self._interest[self._what] -= 1
-            self._what = ""
+        forget, self._forget = self._forget, None
+        if forget is not None:
+            forget()
         self._subscription.cancel()

@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol
 
 from pvc_core.ports import Check, Op, Set
+from pvc_core.store_keys import parent_of
 from pvc_simulator.scheduler import Scheduler
 from pvc_simulator.store_tree import StoreTree
 
@@ -49,6 +50,7 @@ class StoreServer:
         self._silent_since_s: dict[str, float | None] = {}
         """Session to when it was last heard, None: it is being heard."""
         self._listeners: list[Committed] = []
+        self._watching: dict[str, dict[Client, int]] = {}
 
     def listen(self, listener: Committed) -> None:
         """Call it with the operations of each transaction that was made."""
@@ -110,8 +112,30 @@ class StoreServer:
                 self._tell(op.key, is_set=isinstance(op, Set))
         return versions
 
+    def forget(self, client: Client) -> None:
+        """It is not there any more."""
+        self.clients.pop(client, None)
+        for watching in self._watching.values():
+            watching.pop(client, None)
+
+    def watch(self, what: str, client: Client) -> None:
+        """Tell the client of changes of a key, or, of `key/`, of its children."""
+        watching = self._watching.setdefault(what, {})
+        watching[client] = watching.get(client, 0) + 1
+
+    def unwatch(self, what: str, client: Client) -> None:
+        """Once less."""
+        watching = self._watching.get(what, {})
+        count = watching.pop(client, 0) - 1
+        if count > 0:
+            watching[client] = count
+
     def _tell(self, key: str, *, is_set: bool) -> None:
-        for client in self.clients:
+        """A child that is new or gone is told to those who watch its parent, or it as a parent, too."""
+        told = dict[Client, None]()
+        for what in (key, f"{parent_of(key)}/", f"{key}/"):
+            told.update(dict.fromkeys(self._watching.get(what, ())))
+        for client in told:
             client.changed(key, is_set=is_set)
 
     def _expire_later(self, session_id: str, since_s: float) -> None:

@@ -410,11 +410,29 @@ def test_what_a_predicate_raises_ends_the_waiting(cluster: Any) -> None:
         cluster.view.wait_for(decide, DEADLINE_S)
 
 
-def test_waiting_for_a_change_tells_the_new_generation(lagging: Any) -> None:
-    seen = lagging.copy.generation
-    assert lagging.copy.wait_change(seen, 0) == seen
+def test_waiting_for_news_ends_with_a_change(lagging: Any) -> None:
+    seen = lagging.copy.wait_news(-1, 0)
+    assert lagging.copy.wait_news(seen, 0) == seen
     own_write(lagging, reason="x")
-    assert lagging.copy.wait_change(seen, DEADLINE_S) > seen
+    assert lagging.copy.wait_news(seen, DEADLINE_S) > seen
+
+
+def test_a_report_with_other_figures_is_no_news_and_one_of_another_session_is(cluster: Any) -> None:
+    cluster.add_nodes("hv1")
+    view = cluster.view
+    first = view.snapshot().node("hv1").report
+    seen, generation = view.wait_news(-1, 0), view.generation
+
+    def reports(version: int, **fields: object) -> None:
+        report = msgspec.structs.replace(first.value, **fields)
+        cluster.store.transaction([Set(first.key, encode(report), version)])
+
+    reports(first.version, load_1m=7.0)
+    assert view.wait_for(lambda snapshot: snapshot.node("hv1").report.value.load_1m == 7.0, DEADLINE_S)
+    assert view.generation > generation
+    assert view.wait_news(seen, 0) == seen
+    reports(first.version + 1, session="another")
+    assert view.wait_news(seen, DEADLINE_S) > seen
 
 
 # -------------------------------------------------------------------------------------- the age of reports

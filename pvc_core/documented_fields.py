@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 from msgspec import inspect as types
@@ -51,6 +52,12 @@ def documented_fields(struct: type[msgspec.Struct]) -> dict[str, str]:
 
     Raises `OSError` or `TypeError` for a class whose source is not there.
     """
+    return dict(_documented_fields(struct))
+
+
+@cache
+def _documented_fields(struct: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Read from the source once: it does not change while it runs."""
     described = {field.name: _description(types.type_info(field.type)) for field in msgspec.structs.fields(struct)}
     if all(described.values()):
         return described

@@ -114,7 +114,7 @@ def why_paused(node: NodeView, snapshot: ClusterSnapshot) -> str:
 def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
     """The UUIDs of VMs that may run on the node: its own that are not off, those on their way, and unreadable ones."""
     found = {vm.value.uuid for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF}
-    found |= {uuid for uuid, vm in snapshot.vms.items() if vm.value.target == node.name}
+    found |= snapshot.arriving.get(node.name, frozenset())
     found |= {uuid for uuid in node.reserved.vms if uuid not in snapshot.vms}
     return tuple(sorted(found))
 

@@ -97,6 +97,15 @@ class ClusterSnapshot:
         return self.maintenance.value.pause if self.maintenance else None
 
     @cached_property
+    def arriving(self) -> Mapping[str, frozenset[str]]:
+        """The UUIDs of the VMs that are on their way to each node."""
+        found: dict[str, set[str]] = {}
+        for uuid, stored in self.vms.items():
+            if stored.value.target:
+                found.setdefault(stored.value.target, set()).add(uuid)
+        return {node: frozenset(uuids) for node, uuids in found.items()}
+
+    @cached_property
     def planned_targets(self) -> Mapping[str, str]:
         """Where the plan that is being carried out takes VMs which have not got there yet, by UUID."""
         plan = self.plan.value if self.plan else None

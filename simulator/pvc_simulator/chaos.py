@@ -78,8 +78,9 @@ def make_play(seed: int, shape: Shape = Shape()) -> Play:
 
 def healing(file: SnapshotFile) -> list[str]:
     """What undoes every fault."""
-    deeds = ["store all on", f"plugin {TROUBLED} ok"]
+    deeds = ["store all on", f"plugin {TROUBLED} ok", "maintenance off"]
     for node in file.nodes:
+        deeds.append(f"maintenance {node} off")
         deeds += [f"fence-device {node} confirms", f"network {node} on", f"store {node} on", f"power {node} on"]
         deeds += [f"hypervisor {node} on", f"daemon {node} thaw", f"daemon {node} start"]
     return deeds
@@ -116,6 +117,8 @@ def _cluster(random: Random, shape: Shape) -> SnapshotFile:
             recovery_policy=random.choice(("restart", "restart", "restart", "stay", "stop")),
             priority=random.choice((0, 0, 0, 5, -5)),
             migration_method=random.choice(("none", "live", "shutdown")),
+            on_poweroff=random.choice(("restart", "restart", "stop")),
+            held_until=random.choice(("home", "any")),
         )
     rules = (
         Rule(name="apart", kind="apart", members=("vm1", "vm2"), hard=True),
@@ -180,6 +183,8 @@ class _Faults:
                 ],
             ),
             (1, lambda: [(at_s, f"meta {vm} {{priority: {random.randint(-9, 9)}}}")]),
+            (1, lambda: [(at_s, f"maintenance on {random.choice((60, 600))}"), (until_s, "maintenance off")]),
+            (2, lambda: [(at_s, f"maintenance {node} on"), (until_s, f"maintenance {node} off")]),
             (1, lambda: self._new_vm(at_s)),
             (
                 1,

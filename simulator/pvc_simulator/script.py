@@ -39,6 +39,8 @@ class Line:
     @property
     def undoes(self) -> bool:
         """Whether it makes something well, or ends the run, and is no fault or command of its own."""
+        if self.deed.verb == "maintenance":
+            return "off" in self.words
         return self.deed is END or (bool(self.words) and self.words[-1] in ("on", "ok", "confirms", "start", "thaw"))
 
     def shown(self) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pvc_core.model import Settings
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 T = TypeVar("T")
+_Sign = tuple[str, int]
+"""A session and the version of a report."""
 
 
 # ------------------------------------------------------------------------------------------------- actions
@@ -96,9 +98,9 @@ FenceAction = NoteGone | BeginFence | AskAgents | NoteRefusal | ConfirmFence | E
 class FenceMemory:
     """What one leader has seen of the nodes, in its own monotonic seconds.
 
-    connected_s: since when this leader has had its connection to the store. reports: the versions of the nodes' reports
-    at the first look; heard: the nodes that have reported since. is_starting: soon after connecting, fewer than half of
-    the nodes were there, so that others may be on their way.
+    connected_s: since when this leader has had its connection to the store. signs: the nodes' sessions and reports at
+    the first look; heard: the nodes that have joined or reported since. is_starting: soon after connecting, fewer than
+    half of the nodes were there, so that others may be on their way.
 
     gone_since_s: the nodes without a session. gone_in: which session that is, by their records. back_since_s: those
     with one, with the session. asking: the fences, by number, for which agents are being asked now. answers: what they
@@ -106,7 +108,7 @@ class FenceMemory:
     """
 
     connected_s: float = -inf
-    reports: Mapping[str, int] = field(default_factory=dict)
+    signs: Mapping[str, _Sign] | None = None
     heard: frozenset[str] = frozenset()
     is_starting: bool = False
     gone_since_s: Mapping[str, float] = field(default_factory=dict)
@@ -156,12 +158,19 @@ def _listened(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> F
 
     A session that is in the store need not be alive: after an outage of the store it lasts a while longer.
     """
-    reports = {name: node.report.version for name, node in snapshot.nodes.items() if node.report is not None}
-    heard = memory.heard.union(name for name, version in reports.items() if version > memory.reports.get(name, version))
+    now = {name: _sign_of(node) for name, node in snapshot.nodes.items()}
+    signs = now if memory.signs is None else memory.signs
+    heard = memory.heard.union(
+        name for name, node in snapshot.nodes.items() if node.is_alive and now[name] != signs.get(name)
+    )
     expected = [node for node in snapshot.nodes.values() if _is_expected(node)]
     few = 2 * sum(node.is_alive for node in expected) < len(expected)
     is_starting = memory.is_starting or (few and now_s < memory.connected_s + snapshot.settings.fence_startup_s)
-    return replace(memory, reports={**reports, **memory.reports}, heard=heard, is_starting=is_starting)
+    return replace(memory, signs=signs, heard=heard, is_starting=is_starting)
+
+
+def _sign_of(node: NodeView) -> _Sign:
+    return (node.member.value.session if node.member else "", node.report.version if node.report else -1)
 
 
 def _is_expected(node: NodeView) -> bool:

@@ -95,7 +95,7 @@ def test_another_shell_is_refused_with_those_that_are_known(run: Cli) -> None:
 
 def test_tab_offers_commands_options_and_choices() -> None:
     assert offered([], "no") == ["node"]
-    assert offered(["node"], "f") == ["flush", "fence"]
+    assert offered(["node"], "f") == ["flush", "fence", "fence-device", "fence-test"]
     assert "--node-limit" in offered(["vm", "define"], "--node-l")
     assert offered(["vm", "meta", "web1", "--migration-method"], "s") == ["shutdown"]
 

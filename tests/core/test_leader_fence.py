@@ -101,12 +101,16 @@ def test_a_leader_that_has_long_been_connected_knows_of_no_outage() -> None:
 def test_a_node_that_was_heard_of_since_is_lost_as_ever() -> None:
     snapshot = starting(1, 2)
     memory = look(FenceMemory(connected_s=0.0), snapshot, 1.0)
-    node = snapshot.nodes["down1"]
-    assert node.report is not None
-    newer = replace(node, report=stored(node.report.key, node.report.value, node.report.version + 1))
-    heard = replace(snapshot, nodes={**snapshot.nodes, "down1": newer})
-    memory = look(memory, heard, 70.0)
-    assert [action.node for action in decided(heard, 72.0, memory)] == ["down1"]
+    memory = look(memory, replace(snapshot, nodes={**snapshot.nodes, "down1": a_node("down1")}), 60.0)
+    memory = look(memory, snapshot, 70.0)
+    assert [action.node for action in decided(snapshot, 72.0, memory)] == ["down1"]
+
+
+def test_a_session_that_outlives_the_outage_is_no_sign_of_life() -> None:
+    snapshot = starting(1, 2)
+    stale = replace(snapshot, nodes={**snapshot.nodes, "down1": a_node("down1")})
+    memory = look(look(FenceMemory(connected_s=0.0), stale, 1.0), stale, 5.0)
+    assert decided(snapshot, 72.0, look(memory, snapshot, 6.0)) == ()
 
 
 # ---------------------------------------------------------------------------------------------- who is lost

@@ -74,7 +74,7 @@ def test_commands_work_in_a_pause_and_a_fence_under_way_is_called_off(
 def test_a_node_in_maintenance_dies_unnoticed_and_is_dealt_with_afterwards(
     cluster: EmbeddedCluster, operator: Operator
 ) -> None:
-    operator.commands.change_settings({"fence_grace_s": 0.0})
+    operator.commands.change_settings({"fence_grace_s": 0.0, "fence_startup_s": 0})
     for node in ("hv2", "hv3"):
         operator.define(f"on-{node}", target=node)
     operator.wait_state("on-hv2", "on-hv3")

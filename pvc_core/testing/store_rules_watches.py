@@ -90,6 +90,8 @@ class WatchRules:
         subscription.cancel()
         store.transaction([Set("/a", b"later", 0)])
         other.wait_for_last(Entry("/a", b"later", 1))
+        store.transaction([Set("/a", b"later still", 1)])  # by then whoever would wrongly be told has been
+        other.wait_for_last(Entry("/a", b"later still", 2))
         assert len(cancelled.told) == 1
 
     def test_a_listener_may_cancel_itself(self, harness: StoreHarness) -> None:

@@ -149,7 +149,7 @@ def _chaos_shown(document: Document) -> Shown:
             shown += [f"  {problem}" for problem in problems[:MOST_SHOWN]]
     if "shrunk" in document:
         left = document["shrunk"]
-        shown.append(f"\n{left['lines']} lines still fail: `pvc simulate run {left['folder']}`")
+        shown.append(f"\n{left['lines']} lines still fail: `pvc simulate run {left['folder']} --seed {left['seed']}`")
     return shown
 
 

@@ -59,9 +59,10 @@ def shrink_chaos(seed: int, hours: float, nodes: int, vms: int, folder: str, bud
     smaller = shrink(play, play.run(), budget_s)
     broken = [found.shown() for found in smaller.run().broken]
     said = "\n".join(f"- {found['invariant']}, at {found['t']} s: {found['what']}" for found in broken)
-    prose = f"# Chaos, seed {seed}\n\nWhat is left of {len(play.script)} lines and still breaks:\n\n{said}\n"
+    left = f"What is left of {len(play.script)} lines and still breaks, played with `--seed {seed}`:"
+    prose = f"# Chaos, seed {seed}\n\n{left}\n\n{said}\n"
     write_scenario(Path(folder), smaller.file, smaller.script, prose)
-    return {"folder": folder, "lines": len(smaller.script), "violations": broken}
+    return {"folder": folder, "seed": seed, "lines": len(smaller.script), "violations": broken}
 
 
 class Simulator:

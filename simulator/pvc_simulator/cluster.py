@@ -7,7 +7,6 @@ It begins as a snapshot file describes it: what is to run runs, on the hosts tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from random import Random
@@ -47,15 +46,6 @@ OPERATOR_PATIENCE_S = 15.0
 """After so long without the store a command is refused."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A command that the cluster did not take."""
-
-    at_s: float
-    command: str
-    reason: str
-
-
 class SimulatedCluster:
     """Hosts, store and operator. Everything random comes from `seed`."""
 
@@ -66,7 +56,6 @@ class SimulatedCluster:
         self.file = file
         self.server = StoreServer(self.scheduler, self.random)
         self.behaviours: dict[str, GuestBehaviour] = {}
-        self.refusals: list[Refusal] = []
         self.observer = Observer(lambda: self.scheduler.now_s)
         self.machines = {
             name: Machine(
@@ -139,10 +128,7 @@ class SimulatedCluster:
             ],
             "",
         )
-        faults = self.file.vms[record.name].faults
-        behaviour = GuestBehaviour(
-            faults.start_failures, faults.migrate_failures, faults.ignores_shutdown, faults.starts_only_on
-        )
+        behaviour = GuestBehaviour.of(self.file.vms[record.name].faults)
         self.behaviours[record.name] = behaviour
         machine = self.machines[record.node]
         if record.state is VmState.RUNNING and self.file.nodes[record.node].power == "on":
@@ -159,8 +145,7 @@ class SimulatedCluster:
         view = ClusterView(store, self._operator_clock, journal, threads)
         view.start()
         notes = Notes(store, journal, self._operator_clock, threads)
-        registry = self._registry("", threads)
-        self.commands = Commands(view, store, registry, self._operator_clock, notes.plugin_failed)
+        self.commands = Commands(view, store, self._registry(threads), self._operator_clock, notes.plugin_failed)
 
     # ------------------------------------------------------------------------------------------ daemons
 
@@ -183,7 +168,7 @@ class SimulatedCluster:
             self.server,
             self.scheduler,
             self.random,
-            partial(self._registry, name),
+            self._registry,
             partial(self._hypervisor, machine),
             -inf if self._is_beginning else None,
         )
@@ -221,7 +206,7 @@ class SimulatedCluster:
     def _hypervisor(self, machine: Machine, process: Process) -> Hypervisor:
         return SimulatedHypervisor(machine, self.machines, self.behaviours, process, self.scheduler, self.random)
 
-    def _registry(self, _name: str, threads: VirtualThreads) -> Registry:
+    def _registry(self, threads: VirtualThreads) -> Registry:
         fencing = SimulatedFencing(SimulatedFenceAgent(self.machines, self.scheduler, self.random))
         found = [*self._found, FoundPlugin("simulated-fencing", lambda: fencing)]
         return Registry(found, clock=self._operator_clock, threads_of=threads.plugin_threads)
@@ -240,7 +225,6 @@ class SimulatedCluster:
                 raise RuntimeError("the operator has not been let in")
             give(self.commands)
         except PvcError as error:
-            self.refusals.append(Refusal(self.scheduler.now_s, text, error.sentence()))
             self.observer.refused(text, error.sentence())
 
     def shown_node(self, name: str) -> dict[str, str]:

@@ -22,8 +22,6 @@ Words = Sequence[str]
 Fields = Mapping[str, Any]
 Act = Callable[[SimulatedCluster, Words, Fields], None]
 
-_SWITCH = ("on", "off")
-
 
 @dataclass(frozen=True)
 class Deed:
@@ -223,9 +221,7 @@ def _define(cluster: SimulatedCluster, words: Words, fields: Fields) -> None:
                 raise InvalidInput(key, "is no field of a VM", allowed=(*own, *VmMetadata.__struct_fields__))
         if vm.state not in ("running", "stopped"):
             raise Refused(name, "a new VM is running or stopped")
-        cluster.behaviours[name] = GuestBehaviour(
-            vm.faults.start_failures, vm.faults.migrate_failures, vm.faults.ignores_shutdown, vm.faults.starts_only_on
-        )
+        cluster.behaviours[name] = GuestBehaviour.of(vm.faults)
         uuid = cluster.new_uuid()
         xml = domain_xml(name, uuid, vm.memory_mib, vm.vcpus)
         return commands.define(xml, metadata, target=vm.node, start=vm.state == "running")

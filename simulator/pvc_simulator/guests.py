@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Self
 
 from pvc_core.ports import Domain, DomainState
+from pvc_core.snapshot_file import Faults
 
 
 @dataclass
@@ -17,6 +19,11 @@ class GuestBehaviour:
     migrate_failures: int = 0
     ignores_shutdown: bool = False
     starts_only_on: str = ""
+
+    @classmethod
+    def of(cls, faults: Faults) -> Self:
+        """As a file describes it."""
+        return cls(faults.start_failures, faults.migrate_failures, faults.ignores_shutdown, faults.starts_only_on)
 
 
 _LIVES = count(1)

@@ -36,7 +36,7 @@ class MachineShape:
 
 
 class Machine:
-    """One host. `on_running` is told of every domain that begins to run here, `on_power` when the power has changed."""
+    """One host. `on_running` is told of every domain that begins to run here, the others of what their names say."""
 
     def __init__(self, shape: MachineShape, scheduler: Scheduler, random: Random) -> None:
         self.name = shape.name

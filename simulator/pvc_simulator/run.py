@@ -15,7 +15,7 @@ from pvc_simulator.deeds import END
 from pvc_simulator.event_patterns import matches
 from pvc_simulator.invariants import Broken, Invariants
 from pvc_simulator.log_watch import watched_log
-from pvc_simulator.observer import Recovery, Seen
+from pvc_simulator.observer import COMMAND_REFUSED, Recovery, Seen
 from pvc_simulator.scheduler import SimulationStuck
 from pvc_simulator.script import Line, ends_at_s
 
@@ -116,7 +116,7 @@ class Run:
             seen=observer.seen,
             migrations=observer.migrations,
             recoveries=observer.recoveries,
-            refused=[f"{refusal.command}: {refusal.reason}" for refusal in cluster.refusals],
+            refused=[seen.reason for seen in observer.seen if seen.kind == COMMAND_REFUSED],
             broken=self.invariants.broken,
             virtual_s=cluster.scheduler.now_s,
             wall_s=wall_s,

@@ -149,14 +149,14 @@ class Scheduler:
         return self._current
 
     @property
-    def next_due_s(self) -> float | None:
-        """When the clock has something to do next, None: never, unless somebody comes and asks."""
-        return self._timers[0][0] if self._timers else None
-
-    @property
     def running(self) -> Task | None:
         """The same, or None between turns: on no task nothing can be waited for."""
         return self._current
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the clock has something to do next, None: never, unless somebody comes and asks."""
+        return self._timers[0][0] if self._timers else None
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Give way until this task is woken, or so much time has passed. Whether it was woken."""
@@ -240,8 +240,9 @@ class Scheduler:
             self.now_s = max(self.now_s, end_s)
 
     def close(self) -> None:
-        """End what still runs. Without it, the tasks would be unwound whenever their memory is freed, in the middle of
-        something else.
+        """End what still runs.
+
+        Without it, the tasks would be unwound whenever their memory is freed, in the middle of something else.
         """
         for process in list(self.processes):
             process.kill()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import TypeVar
 
 import structlog
 
@@ -31,8 +30,6 @@ from pvc_simulator.scheduler import Process, Scheduler
 from pvc_simulator.virtual_threads import VirtualThreads
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 START_S = (0.3, 2.0)
 DESTROY_S = (0.05, 0.5)

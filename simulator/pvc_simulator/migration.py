@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-import structlog
-
 from pvc_core.errors import HypervisorError
+from pvc_core.hypervisor_events import tell_progress
 from pvc_core.ports import DomainEventKind, DomainState, MigrationProgress
 from pvc_simulator.guests import SimulatedDomain
 from pvc_simulator.machine import Machine
 from pvc_simulator.scheduler import Scheduler
-
-log = structlog.get_logger(__name__)
 
 TAKES_S = (2.0, 15.0)
 PROGRESS_EVERY_S = 1.0
@@ -112,12 +109,8 @@ class Migration:
             self._tell(MigrationProgress(int(100 * copied_s / takes_s), domain.memory_mib))
 
     def _tell(self, progress: MigrationProgress) -> None:
-        if not self._is_watched():
-            return
-        try:
-            self._on_progress(progress)
-        except Exception:
-            log.exception("migration_progress_listener_failed", uuid=self._uuid)
+        if self._is_watched():
+            tell_progress(self._on_progress, self._uuid, progress)
 
     def _switch(self, domain: SimulatedDomain, incoming: SimulatedDomain, target: Machine) -> None:
         self._source.end(domain, DomainEventKind.OTHER, "it has been migrated away")

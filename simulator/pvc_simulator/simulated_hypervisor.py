@@ -6,14 +6,12 @@ What it asks for is done by the hypervisor's own daemon, and goes on when the no
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
 
-import structlog
-
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
+from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
     Domain,
     DomainEvent,
@@ -28,8 +26,6 @@ from pvc_simulator.machine import Machine
 from pvc_simulator.migration import TAKES_S, Migration
 from pvc_simulator.scheduler import Process, Scheduler
 from pvc_simulator.virtual_threads import VirtualThreads
-
-log = structlog.get_logger(__name__)
 
 START_S = (0.3, 2.0)
 DESTROY_S = (0.05, 0.5)
@@ -60,44 +56,25 @@ class SimulatedHypervisor:
         self._random = random
         self._migrates_s = migrates_s
         self._is_open = False
-        self._events: deque[DomainEvent | None] = deque()
-        self._has_events = VirtualThreads(scheduler, process).event()
-        self._listening: list[_Listening] = []
+        self._events = EventDispatcher("domain-events", VirtualThreads(scheduler, process))
 
     def start(self) -> None:
         self._is_open = True
-        self._machine.event_listeners.append(self._heard)
-        self._process.spawn("domain-events", self._deliver)
+        self._machine.event_listeners.append(self._events.post)
+        self._events.start()
 
     def close(self) -> None:
         self._is_open = False
-        self._listening.clear()
-        self._has_events.set()
-        if self._heard in self._machine.event_listeners:
-            self._machine.event_listeners.remove(self._heard)
+        if self._events.post in self._machine.event_listeners:
+            self._machine.event_listeners.remove(self._events.post)
+        self._events.close()
 
     @property
     def connected(self) -> bool:
         return self._is_open and self._machine.hypervisor is not None
 
     def add_listener(self, listener: Callable[[DomainEvent | None], None]) -> Subscription:
-        listening = _Listening(self._listening, listener)
-        self._listening.append(listening)
-        return listening
-
-    def _heard(self, event: DomainEvent | None) -> None:
-        self._events.append(event)
-        self._has_events.set()
-
-    def _deliver(self) -> None:
-        """One event at a time, so that none overtakes another."""
-        while self._is_open:
-            self._has_events.wait()
-            self._has_events.clear()
-            while self._events:
-                event = self._events.popleft()
-                for listening in tuple(self._listening):
-                    listening.deliver(event)
+        return self._events.subscribe(listener)
 
     # ------------------------------------------------------------------------------------------- what is
 
@@ -217,21 +194,3 @@ class SimulatedHypervisor:
             raise HypervisorError(f"the hypervisor of {self._machine.name} has died", connection_lost=True)
         if outcomes[0] is not None:
             raise outcomes[0]
-
-
-class _Listening:
-    def __init__(self, all_of_them: list[_Listening], listener: Callable[[DomainEvent | None], None]) -> None:
-        self._all_of_them = all_of_them
-        self._listener = listener
-
-    def cancel(self) -> None:
-        if self in self._all_of_them:
-            self._all_of_them.remove(self)
-
-    def deliver(self, event: DomainEvent | None) -> None:
-        if self not in self._all_of_them:
-            return
-        try:
-            self._listener(event)
-        except Exception:
-            log.exception("hypervisor_listener_failed", event_of=event.uuid if event else None)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 import libvirt
 
 from pvc_core.errors import HypervisorError
+from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
     Domain,
     DomainEvent,
@@ -19,7 +20,6 @@ from pvc_core.ports import (
     MigrationProgress,
     Subscription,
 )
-from pvc_plugins.hypervisors.events import EventDispatcher
 from pvc_plugins.hypervisors.libvirt_driver.bindings import (
     LibvirtConnection,
     LibvirtDomain,

@@ -20,8 +20,8 @@ import libvirt
 import structlog
 
 from pvc_core.errors import HypervisorError
+from pvc_core.hypervisor_events import tell_progress
 from pvc_core.ports import DomainState, MigrationProgress
-from pvc_plugins.hypervisors.events import tell_progress
 from pvc_plugins.hypervisors.libvirt_driver.bindings import (
     LibvirtDomain,
     as_hypervisor_error,

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
+from pvc_core.hypervisor_events import EventDispatcher, tell_progress
 from pvc_core.ports import Domain, DomainEvent, DomainState, HostFacts, MigrationProgress, Subscription
-from pvc_plugins.hypervisors.events import EventDispatcher, tell_progress
 from pvc_plugins.hypervisors.simulated.console import GuestConsole, console_of
 from pvc_plugins.hypervisors.simulated.guest import GuestBehaviour, behaviour_of
 from pvc_plugins.hypervisors.simulated.moment import Moment

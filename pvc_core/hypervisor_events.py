@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""events: hands a hypervisor's news to whoever listens, none of whom can harm the driver or one another.
+"""hypervisor_events: hands a hypervisor's news to whoever listens, none of whom can harm the driver or one another.
 
 Events are delivered one at a time on a thread of their own. A hypervisor's thread must never wait for a listener:
 libvirt's event loop also answers keepalives, and a listener that lists the domains again would wait for the thread
@@ -8,14 +8,14 @@ that it blocks.
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-from pvc_core.ports import DomainEvent, MigrationProgress
+from pvc_core.ports import DomainEvent, MigrationProgress, Thread, Threads
+from pvc_core.system_threads import SYSTEM_THREADS
 
 Listener = Callable[[DomainEvent | None], None]
 
@@ -25,14 +25,17 @@ log = structlog.get_logger(__name__)
 class EventDispatcher:
     """Delivers what `post` is given, in that order, to everyone who listens at the moment of delivery."""
 
-    def __init__(self, name: str) -> None:
-        self._posts: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()  # None: the end
+    def __init__(self, name: str, threads: Threads = SYSTEM_THREADS) -> None:
+        self._name = name
+        self._threads = threads
+        self._posted = threads.condition()
+        self._posts: deque[_Post | None] = deque()  # None: the end
         self._subscriptions: tuple[_Subscription, ...] = ()
-        self._changing = threading.Lock()
-        self._thread = threading.Thread(target=self._deliver, name=name, daemon=True)
+        self._changing = threads.lock()
+        self._thread: Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self._threads.start(self._name, self._deliver)
 
     def close(self) -> None:
         """Deliver nothing more. Waits for a listener that is running, unless it is the one that closes."""
@@ -40,26 +43,36 @@ class EventDispatcher:
             subscriptions, self._subscriptions = self._subscriptions, ()
         for subscription in subscriptions:
             subscription.cancel()
-        self._posts.put(None)
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        self._put(None)
+        if self._thread is not None:
             self._thread.join()
 
     def subscribe(self, listener: Listener) -> _Subscription:
-        subscription = _Subscription(listener, self._forget)
+        subscription = _Subscription(listener, self._forget, self._threads)
         with self._changing:
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
 
     def post(self, event: DomainEvent | None) -> None:
         """Queue an event, or None for "list anew"; returns at once, from any thread."""
-        self._posts.put(_Post(event))
+        self._put(_Post(event))
+
+    def _put(self, post: _Post | None) -> None:
+        with self._posted:
+            self._posts.append(post)
+            self._posted.notify_all()
+
+    def _next(self) -> _Post | None:
+        with self._posted:
+            self._posted.wait_for(lambda: self._posts)
+            return self._posts.popleft()
 
     def _forget(self, subscription: _Subscription) -> None:
         with self._changing:
             self._subscriptions = tuple(each for each in self._subscriptions if each is not subscription)
 
     def _deliver(self) -> None:
-        while (post := self._posts.get()) is not None:
+        while (post := self._next()) is not None:
             for subscription in self._subscriptions:
                 subscription.deliver(post.event)
 
@@ -80,11 +93,11 @@ class _Post:
 class _Subscription:
     """One listener. Its lock makes `cancel` wait for a call that is under way on another thread."""
 
-    def __init__(self, listener: Listener, forget: Callable[[_Subscription], None]) -> None:
+    def __init__(self, listener: Listener, forget: Callable[[_Subscription], None], threads: Threads) -> None:
         self._listener = listener
         self._forget = forget
         self._active = True
-        self._delivering = threading.RLock()
+        self._delivering = threads.condition()  # for its lock, which a listener that cancels itself takes again
 
     def cancel(self) -> None:
         with self._delivering:

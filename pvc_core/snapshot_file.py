@@ -17,7 +17,6 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-import yaml
 
 from pvc_core import layout
 from pvc_core.codec import Stored
@@ -43,6 +42,7 @@ from pvc_core.model import (
 from pvc_core.pause_record import MaintenanceRecord, Pause
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
+from pvc_core.yaml_text import read_yaml
 
 _NAMESPACE = uuid.UUID("0b7cc2d6-4f0b-4a3f-9d0e-7f2f1f0c4f56")
 T = TypeVar("T")
@@ -125,10 +125,7 @@ def read_snapshot(text: str, origin: str = "snapshot") -> ClusterSnapshot:
 
 def parse_file(text: str, origin: str = "snapshot") -> SnapshotFile:
     """The file's entries, checked one by one. Raises as `read_snapshot`."""
-    try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InvalidInput(origin, f"is not YAML: {' '.join(str(error).split())}") from error
+    document = read_yaml(text, origin)
     if not isinstance(document, dict):
         raise InvalidInput(origin, "must hold nodes and vms by name")
     # YAML reads a bare on and off as truth values; here they are words.

@@ -107,12 +107,9 @@ def load_connections(path: Path) -> Connections:
         return Connections()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput("connections", f"cannot be read: {error}", str(path)) from error
-    import yaml
+    from pvc_core.yaml_text import read_yaml
 
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput("connections", f"is not YAML: {' '.join(str(error).split())}", str(path)) from error
+    document = read_yaml(text, "connections", str(path))
     document = {} if document is None else document
     entries = document.get("connections", {}) if isinstance(document, dict) else None
     if not isinstance(entries, dict):

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import yaml
 
 from pvc_core.errors import InvalidInput
+from pvc_core.yaml_text import read_yaml
 from pvc_simulator.event_patterns import Wanted, check_pattern, matches, shown
 from pvc_simulator.observer import Seen
 from pvc_simulator.run import Outcome
@@ -50,10 +50,7 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_expected(text: str, origin: str = "expected.yaml") -> Expected:
     """Raises `InvalidInput` naming what cannot be meant."""
-    try:
-        found = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InvalidInput(origin, f"is not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(text, origin) or {}
     try:
         expected = msgspec.convert(found, Expected)
     except msgspec.ValidationError as error:

@@ -17,10 +17,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-import yaml
 
 from pvc_core.errors import InvalidInput
 from pvc_core.snapshot_file import SnapshotFile
+from pvc_core.yaml_text import read_yaml
 from pvc_simulator.deeds import DEEDS, END, Deed
 from pvc_simulator.event_patterns import Wanted, check_pattern
 
@@ -59,10 +59,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_script(text: str, file: SnapshotFile, origin: str = "script.yaml") -> tuple[Line, ...]:
     """The lines in the order of their times. Raises `InvalidInput` naming the line and what is wrong with it."""
-    try:
-        found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InvalidInput(origin, f"is not YAML: {' '.join(str(error).split())}") from error
+    found = read_yaml(text, origin)
     if not isinstance(found, list):
         raise InvalidInput(origin, "must be a list of lines such as {at: 10, do: 'power hv1 off'}")
     lines = []
@@ -108,10 +105,7 @@ def parse_line(at_s: float, do: str, file: SnapshotFile, where: str = "line") ->
 
 
 def _fields(text: str, where: str) -> Mapping[str, Any]:
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput(where, f"{text!r} is not YAML: {' '.join(str(error).split())}") from error
+    fields = read_yaml(text, where, text)
     if not isinstance(fields, dict) or not fields:
         raise InvalidInput(where, f"{text!r} must hold names with values")
     return fields

@@ -124,7 +124,7 @@ def _while_busy(case: _Case, action: Action) -> Step:
 
 def _cancel(case: _Case) -> Step:
     """Ask the hypervisor to break the migration off; again only after a while, since that may take its time."""
-    asked_s = case.memory.asked_last_s
+    asked_s = case.memory.cancel_asked_s
     if asked_s is not None and case.now_s < asked_s + LOOK_AGAIN_S:
         return None, asked_s + LOOK_AGAIN_S
     return CancelMigration(case.uuid, "the migration is cancelled by command"), case.now_s + LOOK_AGAIN_S

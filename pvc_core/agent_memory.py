@@ -20,18 +20,18 @@ class VmMemory:
     """What the agent remembers of a VM.
 
     transition: of the record these notes belong to; notes of an older one do not count, except the failures and what
-    is known of the guest's present or last life. asked_at_s: first request to power off; asked_last_s: the latest, also
-    of those to break off a migration. peer: what the target's hypervisor said, and when (None state: not active there).
-    live_failed: why a live migration failed in this transition, "" if not. created_s: when it was started in this
-    transition. failures_s: times of failed starts and vanished domains. start_error: libvirt's reason of the last one.
-    last_event: how the domain ended.
-    was_asked: the guest was asked to power off in this life. ended_by: its guest powered off, it ended otherwise, or
-    "": it lives, or nobody heard how it ended.
+    is known of the guest's present or last life. asked_at_s: first request to power off; asked_last_s: the latest.
+    cancel_asked_s: the latest request to break off a migration. peer: what the target's hypervisor said, and when (None
+    state: not active there). live_failed: why a live migration failed in this transition, "" if not. created_s: when it
+    was started in this transition. failures_s: times of failed starts and vanished domains. start_error: libvirt's
+    reason of the last one. last_event: how the domain ended. was_asked: the guest was asked to power off in this life.
+    ended_by: its guest powered off, it ended otherwise, or "": it lives, or nobody heard how it ended.
     """
 
     transition: int = -1
     asked_at_s: float | None = None
     asked_last_s: float | None = None
+    cancel_asked_s: float | None = None
     peer: tuple[DomainState | None, float] | None = None
     peer_error: str = ""
     live_failed: str = ""

@@ -179,10 +179,7 @@ class ClusterView:
 
     def note(self, happening: Happening) -> Event:
         """Write an event of what changes no record. Raises `StoreUnavailable`."""
-        written = self._journal.written((happening,))
-        self._store.transaction([each.op for each in written])
-        self._journal.tell(written)
-        return written[0].event
+        return self._journal.note(self._store, happening)
 
     def _has_news_of(self, keys: Sequence[str], snapshot: ClusterSnapshot) -> bool:
         """Read these VMs past the watches; whether any is another than in the snapshot that was decided on.

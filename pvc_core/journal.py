@@ -75,6 +75,13 @@ class Journal:
         at, by = self._clock.utc_iso(), self._author()
         return tuple(Written(event_of(each, self._next_id(), at, by), each.change) for each in happenings)
 
+    def note(self, store: ClusterStore, happening: Happening) -> Event:
+        """Write an event of what is no change of a record, and tell of it. Raises `StoreUnavailable`."""
+        (written,) = self.written((happening,))
+        store.transaction([written.op])
+        self.tell((written,))
+        return written.event
+
     def tell(self, written: Sequence[Written]) -> None:
         """The transaction was made: these have happened."""
         for each in written:

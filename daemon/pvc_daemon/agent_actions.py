@@ -77,7 +77,7 @@ class AgentActions:
                 self._migrate(action, stored, learn)
             case CancelMigration():
                 now_s = self._clock.monotonic_s()
-                learn(lambda m: replace(m, asked_last_s=now_s))
+                learn(lambda m: replace(m, cancel_asked_s=now_s))
                 self._hypervisor.cancel_migration(action.uuid)
             case LookAtPeer():
                 self._look_at_peer(action, learn)
@@ -178,13 +178,10 @@ class AgentActions:
 
     def _tell(self, happening: Happening) -> None:
         """Write an event of what is no change of a record; what cannot be written is in the log."""
-        events = self._journal.written((happening,))
         try:
-            self._store.transaction([event.op for event in events])
+            self._journal.note(self._store, happening)
         except StoreUnavailable as error:
             log.warning("event_not_written", kinds=[happening.kind.value], problem=error.problem)
-            return
-        self._journal.tell(events)
 
     def _migrate(self, action: Migrate, stored: Stored[VmRecord], learn: Learn) -> None:
         fresh = self._fresh(action.uuid)

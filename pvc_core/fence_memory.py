@@ -158,6 +158,8 @@ def _listened(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> F
 
     A session that is in the store need not be alive: after an outage of the store it lasts a while longer.
     """
+    if now_s >= memory.connected_s + snapshot.settings.fence_startup_s:
+        return memory  # it has had its time, and nothing is asked of this any more
     now = {name: _sign_of(node) for name, node in snapshot.nodes.items()}
     signs = now if memory.signs is None else memory.signs
     heard = memory.heard.union(
@@ -165,8 +167,7 @@ def _listened(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> F
     )
     expected = [node for node in snapshot.nodes.values() if _is_expected(node)]
     few = 2 * sum(node.is_alive for node in expected) < len(expected)
-    is_starting = memory.is_starting or (few and now_s < memory.connected_s + snapshot.settings.fence_startup_s)
-    return replace(memory, signs=signs, heard=heard, is_starting=is_starting)
+    return replace(memory, signs=signs, heard=heard, is_starting=memory.is_starting or few)
 
 
 def _sign_of(node: NodeView) -> _Sign:

@@ -12,7 +12,7 @@ from pvc_core import host_shutdown
 from pvc_core.changes import Change
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import PvcError, Refused, StoreUnavailable
-from pvc_core.host_shutdown import HostAction, Leave, Policy
+from pvc_core.host_shutdown import Drain, Hold, Leave, Policy, TakeOut
 from pvc_core.journal import Journal
 from pvc_core.ports import Clock, ClusterStore, Threads
 from pvc_core.snapshot import ClusterSnapshot
@@ -70,12 +70,9 @@ class GoingDown:
             seen = view.wait_news(seen, LOOK_AGAIN_S)
         return "it was told to stop once more"
 
-    def _write(self, action: HostAction, view: ClusterView) -> None:
-        assert not isinstance(action, Leave)
-        wanted = action
-
+    def _write(self, action: Drain | TakeOut | Hold, view: ClusterView) -> None:
         def change_for(snapshot: ClusterSnapshot) -> Change:
-            return host_shutdown.change_for(wanted, self._node, self._session, snapshot, self._clock.utc_iso())
+            return host_shutdown.change_for(action, self._node, self._session, snapshot, self._clock.utc_iso())
 
         try:
             view.commit(change_for)

@@ -366,6 +366,3 @@ class Threads(Protocol):
     def event(self) -> Event: ...
 
     def condition(self) -> Condition: ...
-
-    def slots(self, count: int) -> Lock:
-        """So many threads at a time are inside."""

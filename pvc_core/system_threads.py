@@ -30,10 +30,6 @@ class SystemThreads:
         """A condition with a lock of its own."""
         return threading.Condition()
 
-    def slots(self, count: int) -> Lock:
-        """A semaphore."""
-        return threading.BoundedSemaphore(count)
-
 
 class _SystemThread(threading.Thread):
     def join(self, timeout_s: float | None = None, /) -> None:

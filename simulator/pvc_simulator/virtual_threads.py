@@ -53,7 +53,7 @@ class VirtualThreads:
 
     def lock(self) -> Lock:
         """A lock."""
-        return _Slots(self._scheduler, 1)
+        return _Lock(self._scheduler)
 
     def event(self) -> Event:
         """A flag that is not set."""
@@ -62,10 +62,6 @@ class VirtualThreads:
     def condition(self) -> Condition:
         """A condition with a lock of its own, which its holder may take again."""
         return _Condition(self._scheduler)
-
-    def slots(self, count: int) -> Lock:
-        """A semaphore."""
-        return _Slots(self._scheduler, count)
 
     def plugin_threads(self, plugin: str) -> AskedThreads:
         """Where a plugin answers: on a task, under a deadline of virtual time."""
@@ -97,21 +93,21 @@ class _Waiters:
             self.wake_one()
 
 
-class _Slots:
-    def __init__(self, scheduler: Scheduler, count: int) -> None:
-        self._free = count
+class _Lock:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._is_free = True
         self._waiters = _Waiters(scheduler)
 
     def __enter__(self) -> bool:
-        while self._free == 0:
+        while not self._is_free:
             self._waiters.wait()
-        self._free -= 1
+        self._is_free = False
         return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        self._free += 1
+        self._is_free = True
         self._waiters.wake_one()
 
 

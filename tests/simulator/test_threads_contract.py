@@ -128,23 +128,22 @@ def test_an_event_wakes_all_who_wait_and_stays_set(stage: Stage) -> None:
     stage.play(rule)
 
 
-def test_a_lock_lets_one_thread_in_at_a_time_and_slots_so_many(stage: Stage) -> None:
+def test_a_lock_lets_one_thread_in_at_a_time(stage: Stage) -> None:
     def rule() -> None:
-        for lock, most in ((stage.threads.lock(), 1), (stage.threads.slots(2), 2)):
-            inside, seen = [0], []
+        lock, inside, seen = stage.threads.lock(), [0], list[int]()
 
-            def body(lock: object = lock, inside: list[int] = inside, seen: list[int] = seen) -> None:
-                with lock:  # type: ignore[attr-defined]
-                    inside[0] += 1
-                    seen.append(inside[0])
-                    stage.pause(0.02)
-                    inside[0] -= 1
+        def body() -> None:
+            with lock:
+                inside[0] += 1
+                seen.append(inside[0])
+                stage.pause(0.02)
+                inside[0] -= 1
 
-            threads = [stage.threads.start("body", body) for _ in range(4)]
-            for thread in threads:
-                thread.join(DEADLINE_S)
-            assert len(seen) == 4
-            assert max(seen) == most
+        threads = [stage.threads.start("body", body) for _ in range(4)]
+        for thread in threads:
+            thread.join(DEADLINE_S)
+        assert len(seen) == 4
+        assert max(seen) == 1
 
     stage.play(rule)
 

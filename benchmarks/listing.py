@@ -31,8 +31,9 @@ from pvc_core.model import Ledger, Reservation
 from pvc_core.ports import ClusterStore, Create
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_vm
+from pvc_lab.free_ports import free_port
 from pvc_lab.processes import end_process, spawn
-from pvc_lab.tour_cluster import free_port, make_admin_token, program
+from pvc_lab.tour_cluster import make_admin_token, program
 from pvc_lab.waiting import wait_for
 from pvc_lab.zookeeper import ZooKeeperServer
 

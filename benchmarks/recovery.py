@@ -12,7 +12,6 @@ grace time), until it is certain that it is off, until every guest has a place. 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -175,17 +174,6 @@ def shown(times: Sequence[Times], title: str) -> Table:
     return table
 
 
-def why_not_here() -> str:
-    """Why the lab cannot run here; "" when it can."""
-    if os.geteuid() != 0:
-        return "only root can make namespaces"
-    try:
-        absent = packages.missing()
-    except packages.PackagesError as error:
-        return str(error)
-    return f"Debian packages are missing: {' '.join(absent)}" if absent else ""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 1 when a budget is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -193,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--guests", type=int, default=4)
     parser.add_argument("--victim", choices=("leader", "other"), default="other", help="which node (default: other)")
     options = parser.parse_args(arguments)
-    problem = why_not_here()
+    problem = packages.why_no_lab()
     if problem:
         print(f"recovery is not measured: {problem}", file=sys.stderr)
         return 0

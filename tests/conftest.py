@@ -55,20 +55,15 @@ def missing_part(part: str) -> str:
         if shutil.which("java") is None or not Path("/usr/share/java/zookeeper.jar").exists():
             return "Java and ZooKeeper are not installed (default-jre-headless, libzookeeper-java)"
         return ""
-    if os.geteuid() != 0:
-        return "only root can make namespaces"
-    if part == "libvirt":
+    from pvc_lab import packages
+
+    problem = packages.why_no_lab()
+    if part == "libvirt" and not problem:
         try:
             import libvirt  # noqa: F401
         except ImportError as error:
             return f"the libvirt binding is not installed ({error})"
-    from pvc_lab import packages
-
-    try:
-        absent = packages.missing()
-    except packages.PackagesError as error:
-        return str(error)
-    return f"Debian packages are missing: {' '.join(absent)}" if absent else ""
+    return problem
 
 
 def require_part(part: str) -> None:

@@ -10,7 +10,6 @@ The protocol is pyghmi's (the extra `lab`), in a process of its own.
 from __future__ import annotations
 
 import json
-import random
 import signal
 import socket
 import socketserver
@@ -18,11 +17,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, cast
 
 from pvc_lab import processes
+from pvc_lab.free_ports import free_port
 from pvc_lab.processes import Process, Spawn, end_process, last_lines
+from pvc_lab.starting import Startable
 from pvc_lab.waiting import wait_for
 
 IPMI_PORT = 623
@@ -32,14 +32,13 @@ OnPower = Callable[[Power], None] | Sequence[str]
 owner, which has to live as long as the BMC; a command is run by the BMC with that word as its last argument."""
 
 # Below the range that the kernel gives to outgoing connections, so that a port stays ours while its BMC is down.
-_PORT_RANGE = range(20_000, 32_000)
 
 
 class BmcError(RuntimeError):
     """A BMC ended while it was starting; the message holds the end of its log."""
 
 
-class Bmc:
+class Bmc(Startable):
     """One BMC. Its address, port and power state stay the same from one start to the next; the host is on at first.
 
     `folder`: its own, for state and log. `port` None picks a free one. `on_power`: see `OnPower`; () when nothing
@@ -59,7 +58,7 @@ class Bmc:
     ) -> None:
         self.folder = folder
         self.address = address
-        self.port = free_udp_port(address) if port is None else port
+        self.port = free_port(address, socket.SOCK_DGRAM) if port is None else port
         self.process: Process | None = None
         self._user = user
         self._password = password
@@ -146,18 +145,6 @@ class Bmc:
         }
         path.write_text(json.dumps(configuration))
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
 
 class _Ear:
     """Calls the owner's hook for the BMC's process, over a socket in the BMC's folder."""
@@ -179,17 +166,3 @@ class _Ear:
         self._server.server_close()
         self._thread.join()
         self.path.unlink(missing_ok=True)
-
-
-def free_udp_port(address: str = "127.0.0.1") -> int:
-    """A UDP port on which nobody listens now."""
-    chooser = random.SystemRandom()
-    for _ in range(1000):
-        port = chooser.choice(_PORT_RANGE)
-        with socket.socket(type=socket.SOCK_DGRAM) as candidate:
-            try:
-                candidate.bind((address, port))
-            except OSError:
-                continue
-            return port
-    raise BmcError(f"no free UDP port on {address}")

@@ -18,8 +18,9 @@ from typing import Self
 from uuid import NAMESPACE_DNS, uuid5
 
 from pvc_lab.api_health import is_serving
+from pvc_lab.free_ports import free_port
 from pvc_lab.processes import ProcessIdentity, last_lines, spawn
-from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, free_port, make_admin_token, program
+from pvc_lab.tour_cluster import NODES, STARTUP_DEADLINE_S, ConsoleMark, make_admin_token, program
 from pvc_lab.waiting import wait_for
 from pvc_plugins.hypervisors.simulated import SimulatedWorld
 

@@ -61,6 +61,17 @@ def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
     return [name for name in packages if name not in installed and _SUBSTITUTES.get(name) not in installed]
 
 
+def why_no_lab() -> str:
+    """Why the lab cannot run here as it is; "" when it can."""
+    if os.geteuid() != 0:
+        return "only root can make namespaces"
+    try:
+        absent = missing()
+    except PackagesError as error:
+        return str(error)
+    return f"Debian packages are missing: {' '.join(absent)}" if absent else ""
+
+
 def install(packages: Sequence[str] = PACKAGES) -> list[str]:
     """Install what is missing and return it. PackagesError if that cannot be done."""
     absent = missing(packages)

@@ -8,17 +8,16 @@ of these differ only in the address and in the way the process is spawned.
 
 from __future__ import annotations
 
-import random
 import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pvc_lab import processes
+from pvc_lab.free_ports import free_port
 from pvc_lab.processes import Process, Spawn, end_process, last_lines
+from pvc_lab.starting import Startable
 from pvc_lab.waiting import wait_for
 
 CLIENT_PORT = 2181
@@ -47,9 +46,6 @@ admin.enableServer=false
 forceSync=no
 preAllocSize=1024
 """
-# Below the range that the kernel gives to outgoing connections, so that a port stays ours while its
-# server is down for a restart.
-_PORT_RANGE = range(20_000, 32_000)
 
 
 class ZooKeeperError(RuntimeError):
@@ -74,7 +70,7 @@ class Member:
         )
 
 
-class ZooKeeperServer:
+class ZooKeeperServer(Startable):
     """One server process. Its data and its port stay the same from one start to the next.
 
     `port` None picks a free one. `spawn` starts the Java process; a lab passes one that starts it
@@ -197,18 +193,6 @@ class ZooKeeperServer:
         path.write_text(text)
         return path
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
 
 def four_letter_word(host: str, port: int, word: str) -> str:
     """The answer to one of ZooKeeper's four-letter commands; empty if nobody answers."""
@@ -219,17 +203,3 @@ def four_letter_word(host: str, port: int, word: str) -> str:
                 return answer.read().decode(errors="replace")
     except OSError:  # refused, reset, unreachable or silent: all mean that nobody serves there
         return ""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port on which nobody listens now."""
-    chooser = random.SystemRandom()
-    for _ in range(1000):
-        port = chooser.choice(_PORT_RANGE)
-        with socket.socket() as candidate:
-            try:
-                candidate.bind((host, port))
-            except OSError:
-                continue
-            return port
-    raise ZooKeeperError(f"no free port on {host}")

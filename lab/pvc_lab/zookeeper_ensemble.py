@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pvc_lab import processes
+from pvc_lab.free_ports import free_port
 from pvc_lab.processes import Spawn
+from pvc_lab.starting import Startable
 from pvc_lab.waiting import wait_for
-from pvc_lab.zookeeper import CLIENT_PORT, Member, ZooKeeperServer, free_port
+from pvc_lab.zookeeper import CLIENT_PORT, Member, ZooKeeperServer
 
 QUORUM_PORT = 2281
 ELECTION_PORT = 2381
 
 
-class ZooKeeperEnsemble:
+class ZooKeeperEnsemble(Startable):
     """One server per entry of `hosts`.
 
     `spawns`, where given, has one way to start a process per member (each on its own lab host).
@@ -96,15 +96,3 @@ class ZooKeeperEnsemble:
             return next((server for server in self.servers if server.mode() == "leader"), None)
 
         return wait_for(leading, f"{self.hosts} has a leader", deadline_s=deadline_s)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

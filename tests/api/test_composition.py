@@ -25,6 +25,7 @@ from pvc_core.configuration import ApiSection
 from pvc_core.errors import InvalidInput, StoreUnavailable
 from pvc_core.model import VmState
 from pvc_core.testing.builders import a_node, a_vm
+from pvc_lab.free_ports import free_port
 
 PATIENCE_S = 20
 """Of what will come: a machine may be busy."""
@@ -34,12 +35,6 @@ def write_configuration(folder: Path, store_url: str, api: str = "") -> Path:
     file = folder / "pvc.toml"
     file.write_text(f'[cluster]\nstore = "{store_url}"\n[api]\n{api}\n')
     return file
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Server:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pytest
 
 from pvc_core.fencing import FenceRequest
 from pvc_core.testing.fence_suite import FenceAgentSuite
-from pvc_lab.bmc import Bmc, free_udp_port
+from pvc_lab.bmc import Bmc
+from pvc_lab.free_ports import free_port
 
 pytestmark = pytest.mark.lab
 PASSWORD = 'a "b" $c; #\\'
@@ -71,7 +73,7 @@ class TestFenceIpmilan(FenceAgentSuite):
         return BmcBench()
 
     def unreachable(self) -> Mapping[str, str]:
-        return device_at(free_udp_port())
+        return device_at(free_port(kind=socket.SOCK_DGRAM))
 
 
 @pytest.fixture

@@ -19,25 +19,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("libvirt") is None:
         return
     reason = _missing_requirement()
-    if reason is None:
+    if not reason:
         return
     if os.environ.get("CI") == "true":
         pytest.fail(f"libvirt cannot be tested here: {reason}", pytrace=False)
     pytest.skip(f"libvirt cannot be tested here: {reason}")
 
 
-def _missing_requirement() -> str | None:
-    if os.geteuid() != 0:
-        return "only root can make namespaces"
+def _missing_requirement() -> str:
     try:
         import libvirt  # noqa: F401
 
         from pvc_lab import packages
-
-        absent = packages.missing()
-    except (ImportError, RuntimeError) as error:
+    except ImportError as error:
         return str(error)
-    return f"packages are missing: {' '.join(absent)}" if absent else None
+    return packages.why_no_lab()
 
 
 @pytest.fixture(scope="session")

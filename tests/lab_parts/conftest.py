@@ -21,22 +21,12 @@ from pvc_lab.lab import Lab
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("lab") is None:
         return
-    reason = _missing_requirement()
-    if reason is None:
+    reason = packages.why_no_lab()
+    if not reason:
         return
     if os.environ.get("CI") == "true":
         pytest.fail(f"the lab cannot run here: {reason}", pytrace=False)
     pytest.skip(f"the lab cannot run here: {reason}")
-
-
-def _missing_requirement() -> str | None:
-    if os.geteuid() != 0:
-        return "only root can make namespaces"
-    try:
-        absent = packages.missing()
-    except packages.PackagesError as error:
-        return str(error)
-    return f"packages are missing: {' '.join(absent)}" if absent else None
 
 
 @pytest.fixture

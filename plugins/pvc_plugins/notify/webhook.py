@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pvc_core import ConfigSection, Event, PluginOptions, hookimpl
-from pvc_plugins.notify.choosing import Choice, is_chosen
-from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Outbox, Pace, try_out
+from pvc_core import ConfigSection, PluginOptions
+from pvc_plugins.notify.choosing import Choice
+from pvc_plugins.notify.messenger import Messenger
+from pvc_plugins.notify.outbox import DEFAULT_PACE, Batch, NotDelivered, NotYet, Pace
 from pvc_plugins.notify.reaching import certificate_problem, is_loopback, secret_in, trusting
 from pvc_plugins.notify.wording import left_out, line, worst
 
@@ -195,26 +196,11 @@ def receiver_of(options: PluginOptions) -> WebhookReceiver | None:
     )
 
 
-class Webhook:
+class Webhook(Messenger):
     """Events as JSON to a URL; off until `webhook.url` names one. See docs/notifications.md."""
 
     def __init__(self, pace: Pace = DEFAULT_PACE) -> None:
-        self.outbox = Outbox(PLUGIN, pace)
-
-    @hookimpl
-    def pvc_config_section(self) -> ConfigSection:
-        return ConfigSection(machine=Machine, cluster=Cluster)
-
-    @hookimpl
-    def pvc_event(self, event: Event, options: PluginOptions) -> None:
-        receiver = receiver_of(options)
-        if receiver is not None and is_chosen(event, options.cluster, PLUGIN):
-            self.outbox.put(event, receiver)
-        self.outbox.raise_failure()
-
-    @hookimpl
-    def pvc_notification_test(self, event: Event, options: PluginOptions) -> str:
-        return try_out(PLUGIN, event, receiver_of(options))
+        super().__init__(PLUGIN, ConfigSection(machine=Machine, cluster=Cluster), receiver_of, pace)
 
 
 plugin = Webhook()

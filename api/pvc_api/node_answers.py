@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import falcon
 
-from pvc_api.conditional import etag
+from pvc_api.conditional import etag, if_match
+from pvc_api.lookup import Lookup
 from pvc_api.node_views import view_of
 from pvc_api.services import Services
 from pvc_api.views import NodeOutcome
@@ -25,6 +28,16 @@ class NodeAnswers:
         self._view = services.view
         self._waiter = services.waiter
         self._log = services.log
+        self._lookup = Lookup(services.view, services.store)
+
+    def carry_out(
+        self, req: falcon.Request, resp: falcon.Response, node: str, command: Callable[[], Outcome], wait_s: float = 0.0
+    ) -> None:
+        """Give the command if the node is as the request wants it, by its newest record, and answer as `answer`."""
+        self._lookup.refresh_node(node)
+        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
+            outcome = command()
+        self.answer(req, resp, outcome, wait_s)
 
     def answer(self, req: falcon.Request, resp: falcon.Response, outcome: Outcome, wait_s: float) -> None:
         """Wait for the drain to end, at most `wait_s`; 202 and what to watch when it has not."""

@@ -8,12 +8,12 @@ import falcon
 from pvc_api.bodies import MaintenanceBody, NodeMaintenanceBody
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
-from pvc_api.lookup import Lookup
 from pvc_api.maintenance_views import MaintenanceOutcome, MaintenanceView
 from pvc_api.node_answers import NodeAnswers
 from pvc_api.services import Services
 from pvc_api.views import NodeOutcome
 from pvc_core import layout
+from pvc_core.commands import Outcome
 from pvc_core.maintenance import sentence_on
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -69,7 +69,6 @@ class NodeMaintenance:
     def __init__(self, services: Services) -> None:
         self._commands = services.commands
         self._answers = NodeAnswers(services)
-        self._lookup = Lookup(services.view, services.store)
 
     @documented(
         "Nodes",
@@ -82,10 +81,10 @@ class NodeMaintenance:
     def on_post(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
         """Begin or end the maintenance of a node: it is not fenced and takes no VMs; its running VMs stay."""
         body: NodeMaintenanceBody = req.context.json
-        self._lookup.refresh_node(node)
-        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
+
+        def command() -> Outcome:
             if body.on:
-                outcome = self._commands.begin_node_maintenance(node, body.for_s, body.reason)
-            else:
-                outcome = self._commands.end_node_maintenance(node)
-        self._answers.answer(req, resp, outcome, 0.0)
+                return self._commands.begin_node_maintenance(node, body.for_s, body.reason)
+            return self._commands.end_node_maintenance(node)
+
+        self._answers.carry_out(req, resp, node, command)

@@ -6,9 +6,8 @@ from __future__ import annotations
 import falcon
 
 from pvc_api.bodies import DomainStateBody, FenceBody, WaitQuery, WatchQuery
-from pvc_api.conditional import etag, if_match
+from pvc_api.conditional import etag
 from pvc_api.documentation import ETAG, documented
-from pvc_api.lookup import Lookup
 from pvc_api.node_answers import NodeAnswers
 from pvc_api.node_views import view_of
 from pvc_api.services import Services
@@ -53,7 +52,6 @@ class NodeDomainState:
         self._view = services.view
         self._waiter = services.waiter
         self._answers = NodeAnswers(services)
-        self._lookup = Lookup(services.view, services.store)
 
     @documented("Nodes", "viewer", {200: NodeModeView}, problems=(404,), query=WatchQuery, headers=ETAG)
     def on_get(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
@@ -81,10 +79,8 @@ class NodeDomainState:
     def on_post(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
         """Drain a node, or take it back into service; that also breaks off a drain under way."""
         body: DomainStateBody = req.context.json
-        self._lookup.refresh_node(node)
-        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
-            outcome = self._commands.flush(node) if body.state == "flush" else self._commands.ready(node)
-        self._answers.answer(req, resp, outcome, req.context.query.wait)
+        command = self._commands.flush if body.state == "flush" else self._commands.ready
+        self._answers.carry_out(req, resp, node, lambda: command(node), req.context.query.wait)
 
 
 class NodeFence:
@@ -93,7 +89,6 @@ class NodeFence:
     def __init__(self, services: Services) -> None:
         self._commands = services.commands
         self._answers = NodeAnswers(services)
-        self._lookup = Lookup(services.view, services.store)
 
     @documented(
         "Nodes",
@@ -106,7 +101,5 @@ class NodeFence:
     def on_post(self, req: falcon.Request, resp: falcon.Response, node: str) -> None:
         """Have a node switched off whose daemon is gone, or confirm that it is off: then its VMs start elsewhere."""
         body: FenceBody = req.context.json
-        self._lookup.refresh_node(node)
-        with if_match(req, lambda snapshot: snapshot.node(node).record.version, node):
-            outcome = self._commands.confirm_fenced(node) if body.confirmed else self._commands.fence(node)
-        self._answers.answer(req, resp, outcome, 0.0)
+        command = self._commands.confirm_fenced if body.confirmed else self._commands.fence
+        self._answers.carry_out(req, resp, node, lambda: command(node))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 
@@ -16,7 +17,9 @@ from pvc_core.ports import ClusterStore
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.system_clock import SystemClock
+from pvc_lab.embedded_cluster import EmbeddedCluster
 
+ClusterT = TypeVar("ClusterT", bound=EmbeddedCluster)
 DEADLINE_S = 60.0
 
 XML = """\
@@ -98,3 +101,16 @@ def an_operator(store_url: str, nodes: int) -> Iterator[Operator]:
     finally:
         view.close()
         store.close()
+
+
+@contextmanager
+def running(cluster: ClusterT) -> Iterator[ClusterT]:
+    """All its daemons run, and in the end no guest has ever run on two nodes."""
+    try:
+        for node in cluster.nodes:
+            cluster.start_daemon(node)
+        yield cluster
+        with cluster.world() as world:
+            assert world.ran_on_two_nodes() == []
+    finally:
+        cluster.down()

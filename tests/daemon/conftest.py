@@ -8,22 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from operators import Operator, an_operator
+from operators import Operator, an_operator, running
 from pvc_lab.embedded_cluster import EmbeddedCluster
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """Three daemons; the API is not started."""
-    cluster = EmbeddedCluster(tmp_path)
-    try:
-        for node in cluster.nodes:
-            cluster.start_daemon(node)
+    with running(EmbeddedCluster(tmp_path)) as cluster:
         yield cluster
-        with cluster.world() as world:
-            assert world.ran_on_two_nodes() == []
-    finally:
-        cluster.down()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from operators import Operator, an_operator
+from operators import Operator, an_operator, running
 from pvc_core.event_log import EventLog
 from pvc_core.events import Event
 from pvc_core.model import FenceStep
@@ -51,16 +51,8 @@ class Cluster(EmbeddedCluster):
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with ZooKeeperServer(tmp_path / "zookeeper") as server:
-        cluster = Cluster(tmp_path, server)
-        try:
-            for node in cluster.nodes:
-                cluster.start_daemon(node)
-            yield cluster
-            with cluster.world() as world:
-                assert world.ran_on_two_nodes() == []
-        finally:
-            cluster.down()
+    with ZooKeeperServer(tmp_path / "zookeeper") as server, running(Cluster(tmp_path, server)) as cluster:
+        yield cluster
 
 
 def since(operator: Operator, known: set[str]) -> list[Event]:

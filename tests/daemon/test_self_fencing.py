@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from operators import Operator, an_operator
+from operators import Operator, an_operator, running
 from pvc_core.event_log import EventLog
 from pvc_lab.embedded_cluster import EmbeddedCluster
 
@@ -19,15 +19,8 @@ TIMEOUT_S = 4.0
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """Three daemons, each with a watchdog of its own."""
-    cluster = EmbeddedCluster(tmp_path, watchdog_s=TIMEOUT_S)
-    try:
-        for node in cluster.nodes:
-            cluster.start_daemon(node)
+    with running(EmbeddedCluster(tmp_path, watchdog_s=TIMEOUT_S)) as cluster:
         yield cluster
-        with cluster.world() as world:
-            assert world.ran_on_two_nodes() == []
-    finally:
-        cluster.down()
 
 
 @pytest.fixture

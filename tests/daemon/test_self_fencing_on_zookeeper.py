@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from operators import Operator, an_operator
+from operators import Operator, an_operator, running
 from pvc_core.event_log import EventLog
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_lab.embedded_cluster import EmbeddedCluster
@@ -48,13 +48,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with ZooKeeperServer(tmp_path / "zookeeper") as server:
         cluster = Cluster(tmp_path, server)
         try:
-            for node in cluster.nodes:
-                cluster.start_daemon(node)
-            yield cluster
-            with cluster.world() as world:
-                assert world.ran_on_two_nodes() == []
+            with running(cluster):
+                yield cluster
         finally:
-            cluster.down()
             cluster.cable.close()
 
 

@@ -280,8 +280,9 @@ def pvc_networks(options: PluginOptions) -> Sequence[NetworkEntry]:  # type: ign
 def pvc_cli_commands() -> Sequence[CliCommand]:  # type: ignore[empty-body]
     """Add commands to `pvc`, below a group that exists or one of their own.
 
-    Called: where plugins are installed beside PVC's own, and then when help is shown or a word is no command of `pvc`
-    itself; the command is imported when somebody runs it. It is a click command that gets the invocation as its
+    Called: when help is shown or a word is no command of `pvc` itself; the command is imported when somebody runs it.
+    PVC's own plugins also name where they add commands, in the entry-point group `pvc.commands`, since `pvc` starts
+    without loading them everywhere else. It is a click command that gets the invocation as its
     object: `session.api` asks the API, `session.show` prints an answer in the form of `-o`.
 
     Together: a command that exists already is never replaced, and what two plugins add under one name is refused to

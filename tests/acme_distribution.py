@@ -125,10 +125,15 @@ def report():
 
 def install(folder: Path) -> Path:
     """The distribution `acme-storage` 1.2 with the plugin `acme`, in a folder for PYTHONPATH."""
-    (folder / "acme_storage.py").write_text(PLUGIN.lstrip())
-    (folder / "acme_storage_commands.py").write_text(COMMANDS.lstrip())
+    write_modules(folder)
     info = folder / "acme_storage-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-storage\nVersion: 1.2\nSummary: Acme's storage\n")
     (info / "entry_points.txt").write_text(textwrap.dedent("[pvc]\nacme = acme_storage\n"))
     return folder
+
+
+def write_modules(folder: Path) -> None:
+    """Its modules alone, for a distribution of another name."""
+    (folder / "acme_storage.py").write_text(PLUGIN.lstrip())
+    (folder / "acme_storage_commands.py").write_text(COMMANDS.lstrip())

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """contributed: the commands that plugins add to `pvc`: found when one may be meant, imported when one is run.
 
-Plugins are looked for only where a distribution other than PVC's own brings one, so that `pvc` starts as fast as
-without; then once per invocation, when help is shown or a word is no command of `pvc` itself.
+Plugins are loaded once per invocation, when help is shown or a word is no command of `pvc` itself, and only where one
+may have something to say, so that `pvc` starts as fast as without. A plugin of another distribution may add anything;
+where PVC's own plugins do is read from the entry points of the group `pvc.commands` without importing one:
+
+    "storage.ceph" = "pvc_storage_backends.ceph.plugin"
+
+says that this module's plugin adds commands at or below `pvc storage ceph`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +27,10 @@ if TYPE_CHECKING:
     from pvc_core.contributions import CliCommand
 
 ENTRY_POINT_GROUP = "pvc"
+OWN_COMMANDS_GROUP = "pvc.commands"
 OWN_DISTRIBUTION = "pvc"
 _FOUND = "pvc_cli.contributed"
+_PLACES = "pvc_cli.contributed.places"
 
 MakeGroup = Callable[[str, str], click.Group]
 
@@ -36,20 +43,39 @@ class PluginCommands:
     problems: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where plugins may add commands, as far as metadata says. by_others: whether there are other people's plugins."""
+
+    by_others: bool
+    own: Collection[tuple[str, ...]]
+
+    def may_add_below(self, path: tuple[str, ...], own_commands: Collection[str]) -> bool:
+        """Whether one may stand below the group at `path`, beside or instead of the commands that it has itself."""
+        return self.by_others or any(self._adds_below(path, place, own_commands) for place in self.own)
+
+    @staticmethod
+    def _adds_below(path: tuple[str, ...], place: tuple[str, ...], own_commands: Collection[str]) -> bool:
+        if len(place) <= len(path):
+            return place == path[: len(place)]
+        return place[: len(path)] == path and place[len(path)] not in own_commands
+
+
 def plugin_commands(context: click.Context) -> PluginCommands:
     """Of this invocation; looked for once."""
     found: PluginCommands | None = context.meta.get(_FOUND)
     if found is None:
         session = context.find_object(Session)
-        environment = session.environment if session else os.environ
-        found = context.meta[_FOUND] = _load(environment) if _others_bring_plugins() else PluginCommands()
+        found = context.meta[_FOUND] = _load(session.environment if session else os.environ)
     return found
 
 
-def below(context: click.Context) -> dict[str, list[CliCommand]]:
-    """What plugins add below the group of this context, by its next word."""
+def below(context: click.Context, own_commands: Collection[str]) -> dict[str, list[CliCommand]]:
+    """What plugins add below the group of this context, by its next word; `own_commands` are those it has itself."""
     path = path_of(context)
     found: dict[str, list[CliCommand]] = {}
+    if not _places(context).may_add_below(path, own_commands):
+        return found
     for known, command in plugin_commands(context).by_path.items():
         if len(known) > len(path) and known[: len(path)] == path:
             found.setdefault(known[len(path)], []).append(command)
@@ -66,9 +92,11 @@ def path_of(context: click.Context) -> tuple[str, ...]:
     return tuple(words)
 
 
-def command_for(context: click.Context, word: str, make_group: MakeGroup) -> click.Command | None:
+def command_for(
+    context: click.Context, word: str, own_commands: Collection[str], make_group: MakeGroup
+) -> click.Command | None:
     """The command that plugins add under this word below the context's group, or a group for those further below."""
-    commands = below(context).get(word)
+    commands = below(context, own_commands).get(word)
     if not commands:
         return None
     path = (*path_of(context), word)
@@ -117,7 +145,8 @@ def _import(entry: CliCommand) -> click.Command:
 
 def refusals(root: click.Group, context: click.Context) -> Iterable[str]:
     """A sentence for each command that cannot be reached, because `pvc` has its own under that name or above it."""
-    for path, entry in plugin_commands(context).by_path.items():
+    found = plugin_commands(context) if _places(context).by_others else PluginCommands()
+    for path, entry in found.by_path.items():
         group: click.Command | None = root
         for word in path:
             own = getattr(group, "own_command", None)
@@ -131,12 +160,18 @@ def refusals(root: click.Group, context: click.Context) -> Iterable[str]:
             yield f"plugin {entry.plugin}: `pvc {entry.name}` is refused: pvc has that command itself"
 
 
-def _others_bring_plugins() -> bool:
-    """Whether a distribution but PVC's own has a plugin. Reads metadata, imports none."""
-    from importlib.metadata import entry_points
+def _places(context: click.Context) -> Places:
+    """Of this invocation. Reads metadata, imports no plugin."""
+    places: Places | None = context.meta.get(_PLACES)
+    if places is None:
+        from importlib.metadata import entry_points
 
-    points = entry_points(group=ENTRY_POINT_GROUP)
-    return any(point.dist is None or point.dist.name.lower() != OWN_DISTRIBUTION for point in points)
+        points = entry_points()
+        plugins = points.select(group=ENTRY_POINT_GROUP)
+        by_others = any(point.dist is None or point.dist.name.lower() != OWN_DISTRIBUTION for point in plugins)
+        own = {tuple(point.name.split(".")) for point in points.select(group=OWN_COMMANDS_GROUP)}
+        places = context.meta[_PLACES] = Places(by_others, own)
+    return places
 
 
 def _load(environment: Mapping[str, str]) -> PluginCommands:

@@ -23,12 +23,14 @@ class LazyGroup(click.Group):
         self._lazy = dict(lazy or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        own = list(self._lazy) + [name for name in super().list_commands(ctx) if name not in self._lazy]
-        return own + [name for name in sorted(contributed.below(ctx)) if name not in own]
+        own = self._own_names(ctx)
+        return own + [name for name in sorted(contributed.below(ctx, own)) if name not in own]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = self.own_command(cmd_name)
-        return own if own is not None else contributed.command_for(ctx, cmd_name, _group_of_plugins)
+        if own is not None:
+            return own
+        return contributed.command_for(ctx, cmd_name, self._own_names(ctx), _group_of_plugins)
 
     def own_command(self, name: str) -> click.Command | None:
         """The command that PVC itself has under this name."""
@@ -39,6 +41,10 @@ class LazyGroup(click.Group):
                 raise TypeError(f"{self._lazy[name]} is not a click command")
             self.add_command(command, name)
         return self.commands.get(name)
+
+    def _own_names(self, ctx: click.Context) -> list[str]:
+        """The commands that PVC itself has here, in the order of the help."""
+        return list(self._lazy) + [name for name in super().list_commands(ctx) if name not in self._lazy]
 
 
 def _group_of_plugins(name: str, summary: str) -> LazyGroup:

@@ -26,6 +26,7 @@ GROUPS = {
     "vm": "pvc_cli.vm_commands:vm",
     "node": "pvc_cli.node_commands:node",
     "cluster": "pvc_cli.cluster_commands:cluster",
+    "storage": "pvc_cli.storage_commands:storage",
     "simulate": "pvc_cli.simulate_commands:simulate",
     "events": "pvc_cli.event_commands:events",
     "plugin": "pvc_cli.plugin_commands:plugin",

@@ -7,53 +7,29 @@ Everything runs as a person runs it: `pvc` as a process, with a distribution on 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from acme_machine import AcmeMachine
 
 import acme_distribution
 
 Pvc = Callable[..., "subprocess.CompletedProcess[str]"]
-SCRIPT = (
-    "import sys, atexit\n"
-    "atexit.register(lambda: print('LOADED', 'pvc_core.registry' in sys.modules, file=sys.stderr))\n"
-    "sys.argv[0] = 'pvc'\n"
-    "from pvc_cli.main import main\n"
-    "main()"
-)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the configuration of a cluster node, and Acme's distribution below it."""
-    made = tmp_path_factory.mktemp("machine")
-    (made / "site").mkdir()
-    acme_distribution.install(made / "site")
-    (made / "pvc.toml").write_text(f'[cluster]\nstore = "sqlite://{made}/store.db"\n')
-    blocked = f'[cluster]\nstore = "sqlite://{made}/store.db"\n[plugins]\nblocked = ["acme"]\n'
-    (made / "blocked.toml").write_text(blocked)
+def machine(tmp_path_factory: pytest.TempPathFactory) -> AcmeMachine:
+    """With Acme's distribution."""
+    made = AcmeMachine.make(tmp_path_factory.mktemp("machine"))
+    acme_distribution.install(made.site)
     return made
 
 
 @pytest.fixture
-def pvc(folder: Path) -> Pvc:
+def pvc(machine: AcmeMachine) -> Pvc:
     """`pvc` on that machine."""
-
-    def run(*words: str, config: str = "pvc.toml", with_acme: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PVC_CONFIG": str(folder / config),
-            **({"PYTHONPATH": str(folder / "site")} if with_acme else {}),
-        }
-        argv = [sys.executable, "-c", SCRIPT, *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, timeout=60)
-
-    return run
+    return machine.pvc
 
 
 def test_a_plugins_command_asks_its_own_resource_and_answers_in_every_form(pvc: Pvc) -> None:
@@ -63,7 +39,7 @@ def test_a_plugins_command_asks_its_own_resource_and_answers_in_every_form(pvc: 
 
 
 def test_it_stands_in_the_help_of_a_new_group_and_of_one_that_exists(pvc: Pvc) -> None:
-    assert "Commands of the plugin acme." in pvc("--help").stdout
+    assert "Commands of the plugin acme." in pvc("storage", "--help").stdout
     below = pvc("storage", "acme", "--help").stdout
     assert "List Acme's pools." in below
     assert "Raise." in below
@@ -100,13 +76,14 @@ def test_a_command_that_fails_names_its_plugin_and_costs_nothing_else(pvc: Pvc, 
 
 
 def test_of_a_blocked_plugin_nothing_shows(pvc: Pvc) -> None:
-    assert "storage" not in pvc("--help", config="blocked.toml").stdout
+    assert "acme" not in pvc("storage", "--help", config="blocked.toml").stdout
+    assert "acme" not in pvc("vm", "--help", config="blocked.toml").stdout
     assert pvc("storage", "acme", "pools", config="blocked.toml").returncode == 2
     assert pvc("vm", "acme-report", config="blocked.toml").returncode == 2
 
 
-def test_a_configuration_that_cannot_be_read_costs_the_commands_of_plugins_only(pvc: Pvc, folder: Path) -> None:
-    (folder / "broken.toml").write_text("[cluster\n")
+def test_a_configuration_that_cannot_be_read_costs_the_commands_of_plugins_only(pvc: Pvc, machine: AcmeMachine) -> None:
+    (machine.folder / "broken.toml").write_text("[cluster\n")
     ran = pvc("--help", config="broken.toml")
     assert ran.returncode == 0
     assert "without the commands of plugins" in ran.stderr

@@ -55,6 +55,9 @@ def missing_part(part: str) -> str:
         if shutil.which("java") is None or not Path("/usr/share/java/zookeeper.jar").exists():
             return "Java and ZooKeeper are not installed (default-jre-headless, libzookeeper-java)"
         return ""
+    if part == "qemu-img":
+        missing = [program for program in ("qemu-img", "qemu-nbd") if shutil.which(program) is None]
+        return f"there is no {' and no '.join(missing)} here (qemu-utils)" if missing else ""
     from pvc_lab import packages
 
     problem = packages.why_no_lab()
@@ -77,7 +80,7 @@ def require_part(part: str) -> None:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
-    """Call it with "zookeeper", "libvirt" or "lab" before using one in a fixture."""
+    """Call it with "zookeeper", "libvirt", "lab" or "qemu-img" before using one in a fixture."""
     return require_part
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED_TO_BUILD = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")
-TOP_LEVEL = ("pvc_core", "selectors", "plugins", "daemon", "api", "cli", "simulator", "lab")
+TOP_LEVEL = ("pvc_core", "selectors", "plugins", "storage_backends", "daemon", "api", "cli", "simulator", "lab")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 
 

@@ -30,6 +30,7 @@ PACKAGES = (
     "openssl",  # the certificate of the API in the lab
     "pkg-config",
     "qemu-system-x86",
+    "qemu-utils",  # qemu-img, of the storage backend directory
     "util-linux",
 )
 

@@ -20,6 +20,7 @@ PACKAGE_FOLDERS = {
     "pvc_core": ".",
     "pvc_selectors": "selectors",
     "pvc_plugins": "plugins",
+    "pvc_storage_backends": "storage_backends",
     "pvc_daemon": "daemon",
     "pvc_api": "api",
     "pvc_cli": "cli",

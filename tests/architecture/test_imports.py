@@ -53,7 +53,7 @@ def test_no_module_of_the_core_imports_a_library_that_does_io() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("kind", ["pvc_selectors", "pvc_plugins"])
+@pytest.mark.parametrize("kind", ["pvc_selectors", "pvc_plugins", "pvc_storage_backends"])
 def test_a_plugin_module_names_no_application(kind: str) -> None:
     applications = {"pvc_daemon", "pvc_api", "pvc_cli", "pvc_lab"}
     for path in modules(kind):

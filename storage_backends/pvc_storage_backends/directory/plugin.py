@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes as qcow2 images in folders: each node's own, or one that all nodes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pvc_core import ConfigSection, PluginOptions, StorageBackend, StorageBackendEntry, StorageSite, hookimpl
+from pvc_storage_backends.directory.options import Options
+
+NAME = "directory"
+
+
+def open_backend(site: StorageSite) -> StorageBackend:
+    """The pools that are configured for this machine."""
+    from pvc_storage_backends.directory.backend import DirectoryBackend
+    from pvc_storage_backends.directory.folders import pool_folders
+    from pvc_storage_backends.directory.images import Images
+
+    configured: Options = site.options.machine
+    return DirectoryBackend(pool_folders(configured), Images(configured.programs))
+
+
+@hookimpl
+def pvc_config_section() -> ConfigSection:
+    return ConfigSection(machine=Options)
+
+
+@hookimpl
+def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry]:
+    return (StorageBackendEntry(NAME, "qcow2 images in folders, a node's own or shared", open_backend),)

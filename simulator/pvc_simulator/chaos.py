@@ -170,6 +170,13 @@ class _Faults:
             (2, lambda: [(at_s, f"clock {node} {random.choice((-7200, -60, 60, 7200, 86400))}")]),
             (2, lambda: [(at_s, f"guest {vm} {random.choice(('crash', 'poweroff', 'hang'))}")]),
             (3, lambda: [(at_s, f"flush {node}"), (until_s, f"ready {node}")]),
+            (
+                2,
+                lambda: [
+                    (at_s, f"go-down {node} {random.choice(('leave', 'flush', 'shutdown'))}"),
+                    (until_s, f"power {node} on"),
+                ],
+            ),
             (1, lambda: [(at_s, f"flush {node}"), (blink_s, f"power {node} off"), (until_s, f"power {node} on")]),
             (2, lambda: [(at_s, f"migrate {vm}"), (blink_s, f"power {node} off"), (until_s, f"power {node} on")]),
             (2, lambda: [(at_s, f"migrate {vm} {other}")]),

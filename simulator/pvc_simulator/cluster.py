@@ -21,6 +21,7 @@ from pvc_core.commands import Commands, Outcome
 from pvc_core.errors import PvcError
 from pvc_core.fence_devices import NodeFenceDevices, NumberedDevice
 from pvc_core.fencing import FenceDevice
+from pvc_core.host_shutdown import Policy
 from pvc_core.journal import Journal, Notes
 from pvc_core.model import VmRecord, VmState
 from pvc_core.plugin_loading import FoundPlugin, installed_plugins
@@ -180,6 +181,19 @@ class SimulatedCluster:
         program = self.programs.get(name)
         if program is not None:
             program.stop(when_done=lambda: self._ended(name, program))
+
+    def take_host_down(self, name: str, policy: Policy) -> None:
+        """Shut the host down by plan: its daemon deals with the guests and leaves, then the power is off."""
+        program, machine = self.programs.get(name), self.machines[name]
+
+        def halt() -> None:
+            if program is None or self.programs.get(name) is program:
+                machine.power_off()
+
+        if program is None:
+            halt()
+        else:
+            program.go_down(policy, when_done=halt)
 
     def kill_daemon(self, name: str) -> None:
         """End it without a word."""

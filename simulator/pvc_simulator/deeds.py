@@ -11,6 +11,7 @@ import msgspec
 
 from pvc_core.commands import Commands
 from pvc_core.errors import InvalidInput, Refused
+from pvc_core.host_shutdown import Policy
 from pvc_core.model import VmMetadata
 from pvc_core.ports import DomainEventKind
 from pvc_core.snapshot_file import Faults, SnapshotFile
@@ -95,6 +96,10 @@ def _daemon(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
         program.freeze()
     elif program is not None:
         program.thaw()
+
+
+def _go_down(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
+    cluster.take_host_down(words[0], cast(Policy, words[1]))
 
 
 def _hypervisor(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
@@ -254,6 +259,7 @@ DEEDS: tuple[Deed, ...] = (
     Deed("power NODE on|off", _power),
     Deed("network NODE on|off", _network),
     Deed("daemon NODE start|stop|kill|freeze|thaw", _daemon),
+    Deed(f"go-down NODE {'|'.join(get_args(Policy))}", _go_down),
     Deed("hypervisor NODE on|off", _hypervisor),
     Deed(f"fence-device NODE {'|'.join(get_args(FenceMode))}", _fence_device),
     Deed("load NODE NUMBER", _load),

@@ -11,6 +11,7 @@ import structlog
 
 from pvc_core.configuration import ClusterSection, Configuration, NodeSection
 from pvc_core.errors import PvcError
+from pvc_core.host_shutdown import Policy
 from pvc_core.ports import ClusterStore, Hypervisor, Threads
 from pvc_core.registry import Registry
 from pvc_daemon.node_daemon import NodeDaemon
@@ -113,6 +114,17 @@ class NodeProgram:
             self._site.scheduler.after(0, when_done)
 
         self.process.spawn("sigterm", stop)
+
+    def go_down(self, policy: Policy, when_done: Callable[[], None]) -> None:
+        """SIGTERM while the host goes down: let it deal with its guests first, as `--on-shutdown` says."""
+
+        def go_down() -> None:
+            self._stopping.set()
+            if self._daemon is not None:
+                self._daemon.go_down(policy, NodeSection().on_shutdown_deadline_s)
+            self._site.scheduler.after(0, when_done)
+
+        self.process.spawn("sigterm", go_down)
 
     def kill(self) -> None:
         """SIGKILL, or the host's power is gone."""

@@ -61,6 +61,8 @@ class Run:
     def __init__(self, file: SnapshotFile, script: Sequence[Line], seed: int = 0) -> None:
         self._script = [line for line in script if line.when is None]
         self._waiting = [line for line in script if line.when is not None]
+        self._last_s = self._script[-1].at_s if self._script else 0.0
+        """When the last line is due of those of which that is known."""
         self._ended = False
         plugins = sorted({line.words[0] for line in script if line.deed.verb == "plugin"})
         self.cluster = SimulatedCluster(file, seed, plugins)
@@ -90,10 +92,9 @@ class Run:
         if end_s is not None:
             scheduler.run_until(end_s, lambda: self._ended)
             return
-        last_s = self._script[-1].at_s if self._script else 0.0
         while scheduler.now_s < MOST_S:
             scheduler.run_until(scheduler.now_s + LOOK_EVERY_S, lambda: self._ended)
-            if self._ended or scheduler.now_s > max(last_s, cluster.observer.changed_s) + QUIET_S:
+            if self._ended or scheduler.now_s > max(self._last_s, cluster.observer.changed_s) + QUIET_S:
                 return
 
     def _seen(self, seen: Seen) -> None:
@@ -101,6 +102,7 @@ class Run:
         due = [line for line in self._waiting if line.when is not None and matches(line.when, seen)]
         for line in due:
             self._waiting.remove(line)
+            self._last_s = max(self._last_s, seen.at_s + line.at_s)
             self.cluster.scheduler.after(line.at_s, lambda line=line: self._do(line))  # type: ignore[misc]
 
     def _do(self, line: Line) -> None:

@@ -27,7 +27,7 @@ FENCE_DEADLINE_S = 60.0
 class StorageCapability(enum.StrEnum):
     """What a backend can do beyond `StorageBackend`, each with its Protocol but for the first.
 
-    SHARED: every node reaches the same volumes, so that their VMs can migrate without copying storage.
+    SHARED: every node reaches the same volumes, in whichever pool; of one pool `is_shared` says it.
     """
 
     SHARED = "shared"
@@ -99,6 +99,13 @@ class StorageBackend(Protocol):
 
     def pools(self) -> tuple[str, ...]:
         """The pools that volumes can be made in, sorted."""
+
+    def is_shared(self, pool: str) -> bool:
+        """Whether every node reaches the same volumes in this pool, so that a VM can migrate without copying them.
+
+        Otherwise they are in reach of the host alone that this is the view of. As it is configured, without a look at
+        the storage. Raises `NotFound`.
+        """
 
     def usage(self, pool: str) -> PoolUsage:
         """How full a pool is. Raises `NotFound`."""

@@ -126,6 +126,11 @@ class MemoryBackend:
         """See `StorageBackend`."""
         return tuple(sorted(self.storage.held))
 
+    def is_shared(self, pool: str) -> bool:
+        """See `StorageBackend`."""
+        self._pool(pool)
+        return StorageCapability.SHARED in self.capabilities
+
     def usage(self, pool: str) -> PoolUsage:
         """See `StorageBackend`."""
         with self.storage.lock:

@@ -46,6 +46,13 @@ class PoolRules(StorageRules):
             assert len(set(pools)) == len(pools), "a pool is listed twice"
             assert bench.pool in pools
 
+    def test_storage_that_is_shared_is_so_in_every_pool(self) -> None:
+        backend = self.backend()
+        shared = {pool: backend.is_shared(pool) for pool in backend.pools()}
+        assert all(type(each) is bool for each in shared.values()), f"no bools: {shared}"
+        if StorageCapability.SHARED in backend.capabilities:
+            assert all(shared.values()), f"the capability `shared` is named, and not every pool is: {shared}"
+
     def test_the_usage_of_a_pool_is_possible(self) -> None:
         with self.bench() as bench:
             bench.create()
@@ -64,7 +71,7 @@ class PoolRules(StorageRules):
     def test_nothing_is_done_with_a_volume_that_does_not_exist(self) -> None:
         with self.bench() as bench:
             missing = bench.name()
-            for what in set(_calls(bench)) - {"usage", "volumes", "create_volume"}:
+            for what in set(_calls(bench)) - {"is_shared", "usage", "volumes", "create_volume"}:
                 with bench.missing(what):
                     _call(bench, what, bench.pool, missing)
 
@@ -87,6 +94,7 @@ def _calls(bench: StorageBench) -> list[str]:
 
 
 _ARGUMENTS = {
+    "is_shared": (),
     "usage": (),
     "volumes": (),
     "volume": ("volume",),

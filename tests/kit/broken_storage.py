@@ -51,6 +51,15 @@ class Boasting(Broken):
         return super().capabilities | {"deduplication"}
 
 
+class SharedInPart(Broken):
+    """Names the capability `shared` and has a pool that is a node's own."""
+
+    breaks = ("storage_that_is_shared_is_so_in_every_pool",)
+
+    def is_shared(self, pool: str) -> bool:
+        return super().is_shared(pool) and False
+
+
 class Promising(Broken):
     """Names the capability `resize` and has no method for it."""
 

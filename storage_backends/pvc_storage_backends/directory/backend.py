@@ -55,6 +55,10 @@ class DirectoryBackend:
         """See `StorageBackend`."""
         return tuple(sorted(self._folders))
 
+    def is_shared(self, pool: str) -> bool:
+        """See `StorageBackend`."""
+        return self._folder(pool).is_shared
+
     def usage(self, pool: str) -> PoolUsage:
         """See `StorageBackend`."""
         return self._folder(pool).usage()

@@ -14,6 +14,7 @@ import msgspec
 
 from pvc_core.layout import SCHEMA_VERSION
 from pvc_core.pause_record import Pause
+from pvc_core.storage_reports import BackendReport
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
@@ -242,6 +243,8 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """Outgoing migrations: VM UUID to percent."""
     plugin_troubles: dict[str, PluginTrouble] = {}
     """Plugins that have failed in this node's daemon, by name."""
+    storage: dict[str, BackendReport] = {}
+    """Its storage backends, by name; one that has not been looked at yet is missing."""
     reported_at: str = ""
 
 
@@ -383,14 +386,3 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     Whoever places another member has seen them all; kept by `pvc_core.rule_guards`.
     """
-
-
-class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An API token: only its SHA-256 is kept. `expires_at` is empty for one that never expires."""
-
-    schema: int = SCHEMA_VERSION
-    name: str
-    role: Literal["viewer", "operator", "admin"]
-    sha256: str
-    created_at: str = ""
-    expires_at: str = ""

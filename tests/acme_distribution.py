@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a third party's distribution that adds commands to `pvc` and resources to the API, by its entry point."""
+"""Writes a third party's distribution: a storage backend, its commands and its resources of the API, by entry point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLUGIN = '''
 
 import msgspec
 
-from pvc_core import ApiBody, ApiQuery, ApiResource, CliCommand, PvcError, api_method, hookimpl
+from pvc_core import ApiBody, ApiQuery, ApiResource, CliCommand, PvcError, StorageBackendEntry, api_method, hookimpl
 
 
 class Pool(msgspec.Struct):
@@ -74,6 +74,13 @@ class Trouble:
 
 def broken(site):
     raise RuntimeError("no such device")
+
+
+@hookimpl
+def pvc_storage_backends():
+    from pvc_core.testing.memory_storage import MemoryStorage
+    storage = MemoryStorage({"fast": 10 * 2**30, "slow": 99 * 2**30})
+    return [StorageBackendEntry("acme", "volumes in Acme's memory", storage.open)]
 
 
 @hookimpl

@@ -29,6 +29,7 @@ from pvc_api.resources.plans import (
 from pvc_api.resources.plugins import Plugin, PluginCollection
 from pvc_api.resources.rules import RuleCollection, RuleResource
 from pvc_api.resources.service import HealthCheck, OpenApi
+from pvc_api.resources.storage import StorageCollection
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
 from pvc_api.resources.vms import Vm, VmCollection
@@ -96,6 +97,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/capacity": ClusterCapacity(services),
         "/cluster/placement": ClusterPlacement(services),
         "/events": EventCollection(services),
+        "/storage": StorageCollection(services),
         "/token": TokenCollection(services),
         "/token/{name}": Token(services),
     }

@@ -28,7 +28,7 @@ from pvc_api.version import pvc_version
 from pvc_api.views import Answer
 
 F = TypeVar("F", bound=Callable[..., None])
-Tag = Literal["VMs", "Nodes", "Cluster", "Events", "Plugins", "Tokens", "Service"]
+Tag = Literal["VMs", "Nodes", "Cluster", "Events", "Storage", "Plugins", "Tokens", "Service"]
 
 SPEC_PATH = "/api/v1/openapi.json"
 OWN_PACKAGES = ("pvc_api", "pvc_core")

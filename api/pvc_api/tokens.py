@@ -21,8 +21,8 @@ from pvc_core.codec import decode, encode
 from pvc_core.errors import AlreadyExists, BrokenRecord, Conflict, NotFound, StoreUnavailable
 from pvc_core.events import EventKind, Happening
 from pvc_core.journal import Journal
-from pvc_core.model import TokenRecord
 from pvc_core.ports import Clock, ClusterStore, Create, Delete, Entry, Op, Subscription
+from pvc_core.token_record import TokenRecord
 
 PREFIX = "pvc_"
 RANDOM_BYTES = 32

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -17,9 +17,11 @@ from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
 from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads, Watchdog
 from pvc_core.registry import Registry
+from pvc_core.storage import StorageBackendEntry
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.going_down import GoingDown
+from pvc_daemon.host_storage import HostStorage
 from pvc_daemon.leader_loop import LeaderLoop
 from pvc_daemon.membership import Membership, host_identity
 from pvc_daemon.reporter import Reporter
@@ -45,11 +47,13 @@ class NodeDaemon:
         watchdog: Watchdog | None = None,
         writer: str = "",
         connected_s: float | None = None,
+        storage_backends: Mapping[str, StorageBackendEntry] | None = None,
     ) -> None:
         """`host` names the running host, by default this one; `watchdog`, if any, is the host's.
 
         writer: tells this run from all others, by default it is drawn by lot. connected_s: since when this host has had
-        its connection to the store; None: it is made by `start`.
+        its connection to the store; None: it is made by `start`. storage_backends: those of this host, by default the
+        registry's.
         """
         name = configuration.node_name
         self._name = name
@@ -72,6 +76,15 @@ class NodeDaemon:
         self._membership = Membership(store, clock, _node_record(configuration), member, journal, threads)
         may_act = self._membership.is_registered
         self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress, journal, threads)
+        self._storage = HostStorage(
+            name,
+            registry.storage_backends if storage_backends is None else storage_backends,
+            options=lambda plugin: registry.options(plugin, self._agent.records.settings),
+            settings=lambda: self._agent.records.settings,
+            clock=clock,
+            threads=threads,
+            on_change=self._report_soon,
+        )
         self._reporter = Reporter(
             name,
             store,
@@ -82,6 +95,7 @@ class NodeDaemon:
             unknown_domains=self._agent.unknown_domains,
             progress=lambda: dict(self._progress),
             plugin_troubles=registry.calls.troubles,
+            storage=self._storage.reports,
             threads=threads,
             note=self._notes.note,
         )
@@ -115,6 +129,7 @@ class NodeDaemon:
         self._threads.start("membership", self._keep_registered)
         self._agent.start()
         self._reporter.start()
+        self._storage.start()
         if self._watchdog_keeper:
             self._watchdog_keeper.start()
         self._hypervisor.add_listener(self._hypervisor_event)
@@ -129,6 +144,7 @@ class NodeDaemon:
         self._connected.set()
         self._elected(None)
         self._agent.close()
+        self._storage.close()
         self._reporter.close()
         has_left = False
         try:
@@ -192,6 +208,9 @@ class NodeDaemon:
     def _has_guests(self) -> bool:
         """Whether VMs are to run here, or do."""
         return self._agent.records.owns_vms() or self._reporter.has_seen_guests()
+
+    def _report_soon(self) -> None:
+        self._reporter.report_soon()
 
     def _hypervisor_event(self, event: DomainEvent | None) -> None:
         """None: the hypervisor is there (again), which placement should know."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""reporter: one write per interval says what this node is and does: memory, load, running domains, progress."""
+"""reporter: one write per interval says what this node is and does: memory, load, domains, progress, storage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
 from pvc_core.events import EventKind, Happening
 from pvc_core.model import DomainReport, NodeReport, PluginTrouble, Settings
 from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set, Thread, Threads
+from pvc_core.storage_reports import BackendReport
 
 log = structlog.get_logger(__name__)
 SOON_S = 0.5
@@ -38,6 +39,7 @@ class Reporter:
         unknown_domains: Callable[[], Mapping[str, str]],
         progress: Callable[[], Mapping[str, int]],
         plugin_troubles: Callable[[], Mapping[str, PluginTrouble]],
+        storage: Callable[[], Mapping[str, BackendReport]],
         threads: Threads,
         note: Callable[[Happening], None],
     ) -> None:
@@ -55,6 +57,7 @@ class Reporter:
         self._unknown_domains = unknown_domains
         self._progress = progress
         self._plugin_troubles = plugin_troubles
+        self._storage = storage
         self._version: int | None = None
         self._last = NodeReport(node=node, memory_total_mib=0, memory_available_mib=0, cores=1, load_1m=0.0)
         self._wanted = threads.event()
@@ -108,6 +111,7 @@ class Reporter:
                 session=self._store.session_id,
                 hypervisor_connected=False,
                 domains={},
+                storage=dict(self._storage()),
                 reported_at=self._clock.utc_iso(),
             )
             return self._last
@@ -126,6 +130,7 @@ class Reporter:
             unknown_domains=dict(self._unknown_domains()),
             progress=dict(self._progress()),
             plugin_troubles=dict(self._plugin_troubles()),
+            storage=dict(self._storage()),
             reported_at=self._clock.utc_iso(),
         )
         return self._last

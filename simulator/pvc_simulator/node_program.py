@@ -97,6 +97,7 @@ class NodeProgram:
             watchdog=SimulatedWatchdog(site.machine, site.scheduler) if site.has_watchdog else None,
             writer=f"{self._site.machine.name}-{self._number}",
             connected_s=site.connected_s,
+            storage_backends={},
         )
 
     def link_changed(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from api_cluster import ApiProcess, Cluster, eventually
 
 from pvc_core import layout
-from pvc_core.model import TokenRecord
+from pvc_core.token_record import TokenRecord
 
 METHODS_BY_ROLE = {
     "viewer": [
@@ -36,6 +36,7 @@ METHODS_BY_ROLE = {
         ("GET", "/cluster/rule"),
         ("GET", "/cluster/rule/nobody"),
         ("GET", "/events"),
+        ("GET", "/storage"),
         ("GET", "/plugin"),
         ("GET", "/plugin/selectors"),
         ("GET", "/openapi.json"),

@@ -5,37 +5,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from api_cluster import ApiProcess, Cluster, eventually
+from contributed_process import acme, asking, served_with
 
-import acme_distribution
 from pvc_api.authentication import Role
 from pvc_core import ApiResource, hookimpl
-from pvc_core.plugin_loading import FoundPlugin, installed_plugins
-from pvc_core.registry import Registry
 
 PATIENCE_S = 20
-
-
-def served_with(cluster: Cluster, blocked: tuple[str, ...] = (), **plugins: object) -> ApiProcess:
-    """An API process with PVC's own plugins and these."""
-    found = [FoundPlugin(name, lambda plugin=plugin: plugin) for name, plugin in plugins.items()]  # type: ignore[misc]
-    registry = Registry([*installed_plugins([]), *found], blocked)
-    process = ApiProcess(registry.open_store(cluster.url), registry)
-    process.connection.open()
-    return process
-
-
-def acme() -> ModuleType:
-    module = ModuleType("acme_storage")
-    module.__dict__["__name__"] = "acme_storage"
-    exec(compile(acme_distribution.PLUGIN, "acme_storage", "exec", dont_inherit=True), module.__dict__)
-    return module
 
 
 @pytest.fixture
@@ -44,10 +24,6 @@ def acme_process(cluster: Cluster) -> Iterator[ApiProcess]:
     made = served_with(cluster, acme=acme())
     yield made
     made.connection.close()
-
-
-def asking(process: ApiProcess, role: Role = "admin") -> httpx.Client:
-    return process.client(process.token(role))
 
 
 def test_a_contributed_resource_is_served_with_what_it_declares(acme_process: ApiProcess) -> None:

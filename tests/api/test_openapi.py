@@ -173,6 +173,7 @@ ASKED: list[tuple[str, str, Any]] = [
     ("GET", "/cluster/settings", None),
     ("POST", "/cluster/settings", {"max_parallel_migrations": 4}),
     ("GET", "/events", None),
+    ("GET", "/storage", None),
     ("GET", "/plugin", None),
     ("GET", "/plugin/mem", None),
     ("GET", "/token", None),

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from pvc_api import bodies, fence_answers, maintenance_views, plugin_answers, token_views, views
+from pvc_api import bodies, fence_answers, maintenance_views, plugin_answers, storage_views, token_views, views
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
-from pvc_cli import client, cluster_notify, fence_views, following, plan_views
+from pvc_cli import client, cluster_notify, fence_views, following, plan_views, storage_commands
 from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
@@ -39,6 +39,7 @@ WANTED = """
     node:fence-device add|list|remove|clear
     cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test
     cluster:rule add|list|show|remove
+    storage list
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
@@ -130,6 +131,8 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (fence_views.FenceDeviceView, fence_answers.FenceDeviceView),
         (fence_views.FenceAgentView, fence_answers.FenceAgentView),
         (fence_views.CheckedDeviceView, fence_answers.CheckedDeviceView),
+        (storage_commands.StorageBackendView, storage_views.StorageBackendView),
+        (storage_commands.StorageOnNode, storage_views.StorageOnNode),
         (cli_views.EventView, Event),
         (cli_views.TokenView, token_views.TokenView),
         (cli_views.Decision, Decision),

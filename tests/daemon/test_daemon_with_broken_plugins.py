@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from installed_module import install_module
 from operators import Operator, an_operator
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_lab.embedded_cluster import EmbeddedCluster
@@ -35,12 +35,7 @@ def broken_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two distributions on the path of every process that this test starts, but not on its own."""
     folder = tmp_path / "site"
     for name, code in PLUGINS.items():
-        module = name.replace("-", "_")
-        info = folder / f"{module}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (folder / f"{module}.py").write_text(textwrap.dedent(code))
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[pvc]\n{name} = {module}\n")
+        install_module(folder, name, code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 

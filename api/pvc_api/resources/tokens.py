@@ -11,7 +11,7 @@ from pvc_api.services import Services
 from pvc_api.token_views import TokenCreated, TokenList, TokenRemoved, TokenView
 from pvc_api.tokens import TokenBook
 from pvc_api.views import BrokenRecordView
-from pvc_core.model import TokenRecord
+from pvc_core.token_record import TokenRecord
 
 
 class TokenCollection:

@@ -83,20 +83,25 @@ def canonical_uuid(text: str, field: str = "uuid") -> str:
 
 def read_domain(xml: str) -> etree._Element:
     """The <domain> element of a document that holds nothing dangerous; `InvalidInput` as from `parse_domain`."""
-    _check_size(xml)
+    root = read_document(xml, "definition")
+    if root.tag != "domain":
+        _refuse("is not of a VM: its root element must be <domain>", str(root.tag)[:80])
+    return root
+
+
+def read_document(xml: str, field: str) -> etree._Element:
+    """The root element of a document that holds nothing dangerous. Raises `InvalidInput` for `field`."""
+    _check_size(xml, field)
     if _DTD_IN_PROLOG.match(xml):
-        _refuse("has a document type declaration; DTDs and entities are not accepted")
+        raise InvalidInput(field, "has a document type declaration; DTDs and entities are not accepted")
     parser = etree.XMLParser(
         encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
     )
     try:
-        root = etree.fromstring(xml.encode(), parser)
+        return etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as error:
         problem = " ".join((error.msg or "unreadable").split())  # ends with line and column
-        raise InvalidInput("definition", f"is not well-formed XML: {problem}") from error
-    if root.tag != "domain":
-        _refuse("is not of a VM: its root element must be <domain>", str(root.tag)[:80])
-    return root
+        raise InvalidInput(field, f"is not well-formed XML: {problem}") from error
 
 
 def parse_domain(xml: str) -> DomainDefinition:
@@ -135,13 +140,13 @@ def with_identity(xml: str, uuid: str, name: str) -> str:
     return rewritten
 
 
-def _check_size(xml: str) -> None:
+def _check_size(xml: str, field: str = "definition") -> None:
     try:
         size_bytes = len(xml.encode())
     except UnicodeEncodeError as error:
-        raise InvalidInput("definition", f"is not text: {error.reason} at character {error.start}") from error
+        raise InvalidInput(field, f"is not text: {error.reason} at character {error.start}") from error
     if size_bytes > MAX_DEFINITION_BYTES:
-        _refuse(f"is too large: {size_bytes} bytes, the limit is {MAX_DEFINITION_BYTES}")
+        raise InvalidInput(field, f"is too large: {size_bytes} bytes, the limit is {MAX_DEFINITION_BYTES}")
 
 
 def _refuse(problem: str, value: str = "", allowed: tuple[str, ...] = ()) -> NoReturn:

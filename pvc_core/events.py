@@ -53,6 +53,8 @@ class EventKind(enum.StrEnum):
     VM_RECOVERING = "vm_recovering"
     VM_RETRIED = "vm_retried"
     VM_SETTLED = "vm_settled"
+    VM_VOLUME_ADDED = "vm_volume_added"
+    VM_VOLUME_REMOVED = "vm_volume_removed"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
@@ -118,6 +120,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_RECOVERING: "The node of a VM is off: the VM starts on `target`.",
     EventKind.VM_RETRIED: "A VM has failed on `node`: it is tried on `target`.",
     EventKind.VM_SETTLED: "A VM that had failed elsewhere has run well for long enough.",
+    EventKind.VM_VOLUME_ADDED: "A VM has another volume as a disk.",
+    EventKind.VM_VOLUME_REMOVED: "A volume is no disk of a VM any more.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",

@@ -7,6 +7,8 @@ moment a daemon or API has called `ensure` with `DIRECTORIES`.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 SCHEMA_VERSION = 1
 
 SCHEMA = "/schema"
@@ -28,9 +30,11 @@ EVENTS = "/events"
 PLAN = "/plan"
 MAINTENANCE = "/maintenance"
 FENCING = "/fencing"
+VOLUMES = "/volumes"
 
 DIRECTORIES = (
     *(LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS, FENCING),
+    VOLUMES,
 )
 
 
@@ -87,6 +91,12 @@ def event(identity: str) -> str:
 def fence_devices(node: str) -> str:
     """The devices that can switch the node off, with their secrets."""
     return f"{FENCING}/{node}"
+
+
+def volume_claim(backend: str, pool: str, name: str, node: str = "") -> str:
+    """The key that makes the volume one VM's; whatever a pool is called, it is one key of its own."""
+    parts = (backend, pool, name, *([node] if node else []))
+    return f"{VOLUMES}/{':'.join(quote(part, safe='') for part in parts)}"
 
 
 def name_in(key: str) -> str:

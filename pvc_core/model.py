@@ -15,6 +15,7 @@ import msgspec
 from pvc_core.layout import SCHEMA_VERSION
 from pvc_core.pause_record import Pause
 from pvc_core.storage_reports import BackendReport
+from pvc_core.vm_volumes import VmVolume
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
@@ -86,6 +87,7 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     vcpus: int
     metadata: VmMetadata = VmMetadata()
+    volumes: tuple[VmVolume, ...] = ()
     target: str = ""
     """While migrating: where to. It stands in that node's ledger too."""
     permanent: bool = False

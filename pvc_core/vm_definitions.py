@@ -18,6 +18,7 @@ from pvc_core import changes, layout
 from pvc_core.changes import Change
 from pvc_core.codec import Stored
 from pvc_core.command_base import CommandBase, Outcome
+from pvc_core.disk_xml import refuse_taken
 from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, with_identity
 from pvc_core.driver_presence import metadata_warnings
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
@@ -32,6 +33,7 @@ from pvc_core.rule_guards import rename_in_rules
 from pvc_core.rules import listed, violations
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
+from pvc_core.volume_claims import claims_on, releasing
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +111,7 @@ class VmDefinitions(CommandBase):
             self._refuse_migrating(before)
             after = msgspec.structs.replace(before, memory_mib=domain.memory_mib, vcpus=domain.vcpus)
             self._ask_validators(snapshot, domain, after.metadata, before)
+            refuse_taken([disk.target for disk in domain.disks], [volume.device for volume in before.volumes])
             text = with_identity(xml, before.uuid, before.name).encode()
             if text == old.data and after == before:
                 return changes.already(stored, "the definition is the same", before)
@@ -140,7 +143,7 @@ class VmDefinitions(CommandBase):
             raise Refused(after.name, f"it would not fit on {after.node} any more: {' and '.join(too_small)}")
 
     def undefine(self, vm: str) -> Outcome:
-        """Forget a VM that is off. Its volumes are not touched; rules keep its name, for one that is defined anew."""
+        """Forget a VM that is off. Its volumes stay, and are nobody's; rules keep its name."""
         name_entry, definition = self._identity_entries(vm)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
@@ -149,8 +152,10 @@ class VmDefinitions(CommandBase):
                 raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
             ledgers = changes.ledgers_of(snapshot, stored.value.node)
             change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
+            released = releasing(claims_on(self._store, stored.value.volumes).values())
             reason = f"{change.reason}{_still_named(stored.value.name, snapshot)}"
-            return replace(change, reason=reason, on_conflict=_overtaken(stored.value.name, name_entry, definition))
+            overtaken = _overtaken(stored.value.name, name_entry, definition)
+            return replace(change, ops=(*change.ops, *released), reason=reason, on_conflict=overtaken)
 
         return self._outcome(self._view.commit(decide))
 

@@ -82,9 +82,9 @@ class Operator:
 
 
 @contextmanager
-def an_operator(store_url: str, nodes: int) -> Iterator[Operator]:
-    """At work once that many nodes have reported."""
-    registry, clock = Registry.load(), SystemClock()
+def an_operator(store_url: str, nodes: int, registry: Registry | None = None) -> Iterator[Operator]:
+    """At work once that many nodes have reported. registry: of the installed plugins unless given."""
+    registry, clock = registry or Registry.load(), SystemClock()
     store = registry.open_store(store_url)
     store.start()
     view = ClusterView(store, clock)

@@ -32,6 +32,7 @@ from pvc_api.resources.service import HealthCheck, OpenApi
 from pvc_api.resources.storage import StorageCollection
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
+from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection
 from pvc_api.resources.vms import Vm, VmCollection
 from pvc_api.services import Services
 
@@ -76,6 +77,8 @@ def _routes(services: Services) -> dict[str, object]:
         "/vm/{vm}/plan": VmPlan(services),
         "/vm/{vm}/definition": VmDefinition(services),
         "/vm/{vm}/rename": VmRename(services),
+        "/vm/{vm}/volume": VmVolumeCollection(services),
+        "/vm/{vm}/volume/{device}": VmVolume(services),
         "/node": NodeCollection(services),
         "/node/{node}": Node(services),
         "/node/{node}/domain-state": NodeDomainState(services),

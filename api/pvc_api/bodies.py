@@ -90,6 +90,15 @@ class PlaceBody(Body, frozen=True):
     target: str = ""
 
 
+class VmVolumeBody(Body, frozen=True):
+    """A volume that is to be a disk of the VM. device: what the guest sees, vda, vdb ...; empty: the first free one."""
+
+    backend: str
+    pool: str
+    name: str
+    device: str = ""
+
+
 class RenameBody(Body, frozen=True):
     """The VM's new name."""
 

@@ -87,9 +87,20 @@ class VmRuleView(Answer, frozen=True, kw_only=True):
     problem: str
 
 
-class VmInfo(VmView, frozen=True, kw_only=True, gc=False):
-    """One VM with the rules about it."""
+class VmVolumeView(Answer, frozen=True, kw_only=True):
+    """A volume that is a disk of a VM. node: the host on which it lies; empty for storage that all nodes reach."""
 
+    device: str
+    backend: str
+    pool: str
+    name: str
+    node: str
+
+
+class VmInfo(VmView, frozen=True, kw_only=True, gc=False):
+    """One VM with its volumes and the rules about it."""
+
+    volumes: tuple[VmVolumeView, ...] = ()
     rules: tuple[VmRuleView, ...] = ()
 
 

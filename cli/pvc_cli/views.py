@@ -54,9 +54,20 @@ class VmRule(TypedDict):
     problem: str
 
 
-class VmInfo(VmView):
-    """One VM with the rules about it."""
+class VmVolume(TypedDict):
+    """A volume that is a disk of a VM."""
 
+    device: str
+    backend: str
+    pool: str
+    name: str
+    node: str
+
+
+class VmInfo(VmView):
+    """One VM with its volumes and the rules about it."""
+
+    volumes: list[VmVolume]
     rules: list[VmRule]
 
 

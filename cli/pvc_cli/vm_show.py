@@ -13,9 +13,9 @@ from pvc_cli.output import emit
 from pvc_cli.references import NodeReference, resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table, facts_table
-from pvc_cli.views import VmInfo, VmRule, VmView
+from pvc_cli.views import VmInfo, VmRule, VmView, VmVolume
 from pvc_cli.vm_definition import metadata_value
-from pvc_cli.words import MOOD_OF_STATE, NOTHING, listed, memory, name_of, vm_notes, yes_no
+from pvc_cli.words import MOOD_OF_STATE, NOTHING, listed, memory, name_of, vm_notes, volume_title, yes_no
 
 
 @click.command("list")
@@ -134,8 +134,14 @@ def _facts(vm: VmInfo) -> dict[str, str | Cell]:
         "vcpus": str(vm["vcpus"]),
         **{label: Cell(value, "warning") for label, value in unusual.items() if value},
         **{field: metadata_value(field, vm.get(field)) for field in METADATA_FIELDS},
+        **_volumes(vm.get("volumes", [])),
         **_rules(vm.get("rules", [])),
     }
+
+
+def _volumes(volumes: list[VmVolume]) -> dict[str, str | Cell]:
+    """Which volumes are its disks; nothing for one without any."""
+    return {"volumes": ", ".join(f"{one['device']}: {volume_title(one)}" for one in volumes)} if volumes else {}
 
 
 def _rules(rules: list[VmRule]) -> dict[str, str | Cell]:

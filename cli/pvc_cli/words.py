@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pvc_cli.views import NodeView, PauseView, VmView
+from pvc_cli.views import NodeView, PauseView, VmView, VmVolume
 
 NOTHING = "-"
 """Stands in a cell without a value, so that every row of a table has the same number of words."""
@@ -84,6 +84,12 @@ def vm_notes(vm: VmView) -> list[str]:
         percent = "" if vm["progress_pct"] is None else f" {vm['progress_pct']}%"
         notes.append(f"to {vm['target']}{percent}")
     return notes
+
+
+def volume_title(volume: VmVolume) -> str:
+    """A volume: ceph vms/web1, directory local/web1 on hv1."""
+    where = f" on {volume['node']}" if volume["node"] else ""
+    return f"{volume['backend']} {volume['pool']}/{volume['name']}{where}"
 
 
 def node_problems(node: NodeView) -> list[str]:

@@ -30,6 +30,7 @@ from pvc_core.events import EventKind, Happening
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
+from pvc_daemon.guest_disks import GuestDisks
 from pvc_daemon.own_records import OwnRecords
 
 log = structlog.get_logger(__name__)
@@ -50,8 +51,10 @@ class AgentActions:
         records: OwnRecords,
         on_progress: Callable[[str, int], None],
         journal: Journal,
+        disks: GuestDisks,
     ) -> None:
         self._node = node
+        self._disks = disks
         self._journal = journal
         self._store = store
         self._hypervisor = hypervisor
@@ -142,7 +145,7 @@ class AgentActions:
         try:
             if definition is None:
                 raise HypervisorError("its definition is missing in the store")
-            self._hypervisor.create(definition.data.decode())
+            self._hypervisor.create(self._disks.composed(definition.data.decode(), fresh.value))
         except HypervisorError as error:
             if error.connection_lost:
                 raise

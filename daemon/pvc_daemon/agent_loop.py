@@ -23,6 +23,7 @@ from pvc_core.journal import Journal
 from pvc_core.model import VmRecord
 from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, Hypervisor, Thread, Threads
 from pvc_daemon.agent_actions import AgentActions
+from pvc_daemon.guest_disks import DiskOf, GuestDisks
 from pvc_daemon.own_records import OwnRecords
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,9 @@ class AgentLoop:
         on_progress: Callable[[str, int], None],
         journal: Journal,
         threads: Threads,
+        disk_of: DiskOf,
     ) -> None:
+        """`disk_of`: describes the disk that a volume is on this node, or raises a `PvcError`."""
         self._node = node
         self._store = store
         self._hypervisor = hypervisor
@@ -53,7 +56,8 @@ class AgentLoop:
         self._may_act = may_act
         self._threads = threads
         self.records = OwnRecords(store, node, self.wake, threads)
-        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal)
+        disks = GuestDisks(disk_of)
+        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal, disks)
         self._lock = threads.lock()
         self._busy: dict[str, Action] = {}
         self._begun_s: dict[str, float] = {}

@@ -18,6 +18,7 @@ from pvc_core.notifications import Notifier
 from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads, Watchdog
 from pvc_core.registry import Registry
 from pvc_core.storage import StorageBackendEntry
+from pvc_core.storage_access import StorageAccess
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.going_down import GoingDown
@@ -75,7 +76,6 @@ class NodeDaemon:
         member = _member(name, version, registry, host or host_identity())
         self._membership = Membership(store, clock, _node_record(configuration), member, journal, threads)
         may_act = self._membership.is_registered
-        self._agent = AgentLoop(name, store, hypervisor, clock, may_act, self._migration_progress, journal, threads)
         self._storage = HostStorage(
             name,
             registry.storage_backends if storage_backends is None else storage_backends,
@@ -84,6 +84,10 @@ class NodeDaemon:
             clock=clock,
             threads=threads,
             on_change=self._report_soon,
+        )
+        access = StorageAccess(registry.calls, registry.storage_backends, self._storage.backend)
+        self._agent = AgentLoop(
+            name, store, hypervisor, clock, may_act, self._migration_progress, journal, threads, access.disk_of
         )
         self._reporter = Reporter(
             name,

@@ -35,6 +35,7 @@ NAMES = [name for name, _, _ in ALL]
 WANTED = """
     vm define|meta|modify|dump|rename|undefine|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
+    vm:volume list|add|remove
     node list|info|flush|ready|fence|confirm-fenced|fence-test|maintenance
     node:fence-device add|list|remove|clear
     cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test
@@ -126,6 +127,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.OptionView, plugin_answers.OptionView),
         (cli_views.VmInfo, views.VmInfo),
         (cli_views.VmRule, views.VmRuleView),
+        (cli_views.VmVolume, views.VmVolumeView),
         (cli_views.RuleView, views.RuleView),
         (cli_views.RuleOutcome, views.RuleOutcome),
         (fence_views.FenceDeviceView, fence_answers.FenceDeviceView),

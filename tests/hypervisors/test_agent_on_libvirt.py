@@ -57,9 +57,8 @@ class AgentBench:
 
     def agent(self, node: str, hypervisor: Hypervisor) -> None:
         journal = Journal(self._clock, lambda: f"agent:{node}")
-        loop = AgentLoop(
-            node, self.store, hypervisor, self._clock, lambda: True, lambda *_: None, journal, SYSTEM_THREADS
-        )
+        parts = (self.store, hypervisor, self._clock, lambda: True, lambda *_: None, journal, SYSTEM_THREADS)
+        loop = AgentLoop(node, *parts, lambda _volume: "")
         loop.start()
         self._cleanup.callback(loop.close)
 

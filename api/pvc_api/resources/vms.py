@@ -16,6 +16,7 @@ from pvc_api.services import Services
 from pvc_api.views import VmInfo, VmList, VmOutcome
 from pvc_api.vm_answers import VmAnswers
 from pvc_api.vm_views import VmFilter, VmListEncoder, view_in
+from pvc_api.volume_views import volumes_of_vm
 from pvc_core.metadata import apply_patch
 from pvc_core.model import VmMetadata
 
@@ -69,11 +70,15 @@ class Vm:
 
     @documented("VMs", "viewer", {200: VmInfo}, problems=(404, 409), headers=ETAG)
     def on_get(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Show a VM, and the rules about it."""
+        """Show a VM, its volumes, and the rules about it."""
         snapshot, stored = self._lookup.vm(vm)
         resp.set_header("ETag", etag(stored.version))
         view = view_in(snapshot, stored)
-        resp.media = VmInfo(**msgspec.structs.asdict(view), rules=rules_of_vm(stored.value, snapshot))
+        resp.media = VmInfo(
+            **msgspec.structs.asdict(view),
+            volumes=volumes_of_vm(stored.value),
+            rules=rules_of_vm(stored.value, snapshot),
+        )
 
     @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412), body=MetadataPatch, headers=ETAG)
     def on_post(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
@@ -93,7 +98,7 @@ class Vm:
 
     @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412))
     def on_delete(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Undefine a VM that is off. Its volumes are not touched."""
+        """Undefine a VM that is off. Its volumes stay, and are nobody's."""
         uuid = self._lookup.newest_vm(vm).value.uuid
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
             outcome = self._commands.undefine(uuid)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/vm/{vm}/volume: a volume becomes a disk of a VM, is shown, and is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from api_cluster import ApiProcess, Cluster
+
+from pvc_core import StorageBackendEntry, hookimpl
+from pvc_core.storage import StorageSite
+from pvc_core.testing.builders import a_node, a_vm, uuid_of
+from pvc_core.testing.driver_suite import registry_with
+from pvc_core.testing.memory_storage import MemoryStorage
+
+DATA = {"backend": "memory", "pool": "vms", "name": "data"}
+SHOWN = {**DATA, "device": "vda", "node": ""}
+
+
+class Storage:
+    """In-memory storage with two volumes."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryStorage({"vms": 2**30})
+        for name in ("data", "logs"):
+            self.memory.open(StorageSite("")).create_volume("vms", name, 1024)
+
+    @hookimpl
+    def pvc_storage_backends(self) -> list[StorageBackendEntry]:
+        return [self.memory.entry()]
+
+
+@pytest.fixture
+def process(cluster: Cluster) -> Iterator[ApiProcess]:
+    """An API process whose plugins have storage, on a cluster with web1 and web2, which are off."""
+    cluster.has([a_node("hv1"), a_node("hv2")], [a_vm("web1", state="stopped"), a_vm("web2", state="stopped")])
+    made = ApiProcess(cluster.registry.open_store(cluster.url), registry_with(memory=Storage()))
+    made.connection.open()
+    yield made
+    made.waiter.stop()
+    made.connection.close()
+
+
+def problem(answer: httpx.Response) -> tuple[int, str, str]:
+    document: dict[str, Any] = answer.json()
+    return answer.status_code, document["code"], document["detail"]
+
+
+def test_a_volume_becomes_a_disk_and_is_shown_with_its_vm(api: httpx.Client) -> None:
+    answer = api.post("/vm/web1/volume", json=DATA)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/api/v1/vm/{uuid_of('web1')}/volume/vda"
+    assert answer.json() == {
+        "vm": "web1",
+        "uuid": uuid_of("web1"),
+        "volume": SHOWN,
+        "changed": True,
+        "reason": "memory vms/data is vda of web1",
+    }
+    listed = api.get("/vm/web1/volume")
+    assert listed.json()["volumes"] == api.get("/vm/web1").json()["volumes"] == [SHOWN]
+    assert listed.headers["etag"] == api.get("/vm/web1").headers["etag"]
+    assert api.get("/events", params={"kind": "vm_volume_added"}).json()["events"][0]["vm"] == "web1"
+
+
+def test_volumes_are_listed_in_the_order_of_their_devices(api: httpx.Client) -> None:
+    for name, device in (("data", "vdaa"), ("logs", "vdb")):
+        api.post("/vm/web1/volume", json={**DATA, "name": name, "device": device})
+    assert [one["device"] for one in api.get("/vm/web1/volume").json()["volumes"]] == ["vdb", "vdaa"]
+
+
+def test_a_volume_is_given_up_and_free_for_another_vm(api: httpx.Client) -> None:
+    api.post("/vm/web1/volume", json=DATA)
+    taken = "memory vms/data: is a volume of web1 already"
+    assert problem(api.post("/vm/web2/volume", json=DATA)) == (409, "refused", taken)
+    answer = api.delete("/vm/web1/volume/vda")
+    assert (answer.status_code, answer.json()["volume"]) == (200, SHOWN)
+    assert api.get("/vm/web1/volume").json()["volumes"] == []
+    assert api.post("/vm/web2/volume", json=DATA).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wanted"),
+    [
+        ("/vm/nobody/volume", DATA, (404, "not_found", "no VM is called 'nobody'")),
+        (
+            "/vm/web1/volume",
+            {**DATA, "backend": "ceph"},
+            (404, "not_found", "no storage backend is called 'ceph' (known: memory)"),
+        ),
+        ("/vm/web1/volume", {**DATA, "name": "none"}, (404, "not_found", "no volume is called 'none'")),
+        (
+            "/vm/web1/volume",
+            {**DATA, "device": "hda"},
+            (422, "invalid_input", "device 'hda': is no name of a disk (allowed: vda to vdz, then vdaa to vdzz)"),
+        ),
+    ],
+)
+def test_what_there_is_not_is_said(api: httpx.Client, path: str, body: object, wanted: tuple[int, str, str]) -> None:
+    assert problem(api.post(path, json=body)) == wanted
+
+
+def test_a_device_that_is_no_volume_is_not_found(api: httpx.Client) -> None:
+    status, code, detail = problem(api.delete("/vm/web1/volume/vda"))
+    assert (status, code, detail) == (404, "not_found", "no volume of web1 is called 'vda'")
+
+
+def test_a_volume_changes_only_in_the_version_that_its_author_has_seen(api: httpx.Client) -> None:
+    seen = api.get("/vm/web1").headers["etag"]
+    api.post("/vm/web1/volume", json=DATA)
+    answer = api.post("/vm/web1/volume", json={**DATA, "name": "logs"}, headers={"If-Match": seen})
+    assert answer.status_code == 412
+    assert api.delete("/vm/web1/volume/vda", headers={"If-Match": seen}).status_code == 412
+    assert api.get("/vm/web1/volume").json()["volumes"] == [SHOWN]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pvc vm volume`: what is sent, and what a person sees of the volumes of a VM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cli_runner import Cli, FakeApi, a_vm
+
+DATA = {"device": "vdb", "backend": "ceph", "pool": "vms", "name": "data", "node": ""}
+LOCAL = {"device": "vdc", "backend": "directory", "pool": "local", "name": "logs", "node": "hv1"}
+
+
+def a_list(*volumes: dict[str, Any]) -> dict[str, Any]:
+    return {"vm": "web1", "uuid": "1", "volumes": [*volumes], "version": 3}
+
+
+def an_outcome(reason: str) -> dict[str, Any]:
+    return {"vm": "web1", "uuid": "1", "volume": DATA, "changed": True, "reason": reason}
+
+
+def test_the_volumes_of_a_vm_are_listed_with_where_they_lie(run: Cli) -> None:
+    ran = run("vm", "volume", "list", "web1", api=FakeApi({"GET /vm/web1/volume": a_list(DATA, LOCAL)}))
+    assert [line.split() for line in ran.out.splitlines()] == [
+        ["DEVICE", "BACKEND", "POOL", "NAME", "NODE"],
+        ["vdb", "ceph", "vms", "data", "-"],
+        ["vdc", "directory", "local", "logs", "hv1"],
+    ]
+
+
+def test_a_vm_without_volumes_is_told_how_to_get_one(run: Cli) -> None:
+    ran = run("vm", "volume", "list", "web1", api=FakeApi({"GET /vm/web1/volume": a_list()}))
+    assert ran.out == "web1 has no volumes; add one with `pvc vm volume add`\n"
+
+
+def test_the_volumes_stand_in_what_is_known_of_the_vm(run: Cli) -> None:
+    ran = run("vm", "info", "web1", api=FakeApi({"GET /vm/web1": a_vm(volumes=[DATA, LOCAL])}))
+    assert "vdb: ceph vms/data, vdc: directory local/logs on hv1" in ran.out
+
+
+def test_a_volume_is_added_by_its_pool_and_name(run: Cli) -> None:
+    api = FakeApi({"POST /vm/web1/volume": an_outcome("ceph vms/data is vdb of web1")})
+    assert run("vm", "volume", "add", "web1", "ceph", "vms/data", api=api).out == "ceph vms/data is vdb of web1\n"
+    run("vm", "volume", "add", "web1", "ceph", "a/b/data", "--device", "vdd", api=api)
+    assert api.bodies() == [
+        {"backend": "ceph", "pool": "vms", "name": "data", "device": ""},
+        {"backend": "ceph", "pool": "a/b", "name": "data", "device": "vdd"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["data", "/data", "vms/"])
+def test_a_volume_is_given_with_its_pool(run: Cli, name: str) -> None:
+    ran = run("vm", "volume", "add", "web1", "ceph", name, api=FakeApi({}))
+    assert (ran.status, "must be given as POOL/NAME" in ran.err) == (2, True)
+
+
+def test_a_volume_is_taken_away_by_its_device(run: Cli) -> None:
+    reason = "ceph vms/data is no volume of web1 any more"
+    api = FakeApi({"DELETE /vm/web1/volume/vdb": an_outcome(reason)})
+    assert run("vm", "volume", "remove", "web1", "vdb", api=api).out == f"{reason}\n"

@@ -13,6 +13,7 @@ import msgspec
 
 from pvc_core.child_process import CommandFailed, run
 from pvc_core.errors import NotFound, PluginError, Refused
+from pvc_storage_backends.directory.folders import SLOWEST_BYTES_PER_S
 from pvc_storage_backends.directory.users import users_of
 
 PLUGIN = "directory"
@@ -20,9 +21,8 @@ PROGRAM = "qemu-img"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 LOOK_DEADLINE_S = 20.0
 CHANGE_DEADLINE_S = 60.0
-SLOWEST_BYTES_PER_S = 5 * 2**20
-"""What is copied more slowly than this is given up."""
 REMEMBERED = 10_000
+SECTOR_BYTES = 512
 _LOCKED = "Is another process using the image"
 _FULL = "No space left on device"
 
@@ -85,7 +85,40 @@ class Images:
         """A new image that reads as zeros."""
         self._ask(image, CHANGE_DEADLINE_S, "create", "-q", "-f", "qcow2", str(image), str(size_bytes))
 
+    def create_above(self, image: Path, below: str, size_bytes: int) -> None:
+        """A new image that reads as another one of the same folder, which from now on must not change."""
+        arguments = ["-q", "-f", "qcow2", "-b", below, "-F", "qcow2", str(image), str(size_bytes)]
+        self._ask(image, CHANGE_DEADLINE_S, "create", *arguments)
+
+    def put_on(self, image: Path, below: str) -> None:
+        """Have an image stand on another one than it does, or on none (""), with the same contents as before."""
+        on = ["-F", "qcow2", "-b", below] if below else ["-b", ""]
+        self._ask(image, self._copying_s(image), "rebase", "-q", "-f", "qcow2", *on, str(image))
+
+    def resize(self, image: Path, size_bytes: int) -> None:
+        """Make an image larger."""
+        self._ask(image, CHANGE_DEADLINE_S, "resize", "-q", "-f", "qcow2", str(image), str(size_bytes))
+
+    def copy(self, image: Path, made: Path) -> None:
+        """A new image with the same contents, which stands on no other."""
+        self._ask(image, self._copying_s(image), "convert", "-f", "qcow2", "-O", "qcow2", str(image), str(made))
+
+    # ------------------------------------------------------------------------------------------ contents
+
+    def copy_out(self, image: Path, begin_bytes: int, length_bytes: int, file: Path) -> None:
+        """Write a part of the contents, whole sectors, to a file; what it held is gone."""
+        part = _part(image, begin_bytes, length_bytes)
+        self._ask(image, CHANGE_DEADLINE_S, "convert", "--image-opts", "-O", "raw", part, str(file))
+
+    def copy_in(self, file: Path, image: Path, begin_bytes: int, length_bytes: int) -> None:
+        """Write a file, whole sectors, into the contents."""
+        part = _part(image, begin_bytes, length_bytes)
+        self._ask(image, CHANGE_DEADLINE_S, "convert", "-n", "-f", "raw", "--target-image-opts", str(file), part)
+
     # --------------------------------------------------------------------------------------------- parts
+
+    def _copying_s(self, image: Path) -> float:
+        return CHANGE_DEADLINE_S + self.describe(image).virtual_size / SLOWEST_BYTES_PER_S
 
     def _ask(self, image: Path, deadline_s: float, command: str, *arguments: str) -> bytes:
         program = shutil.which(PROGRAM, path=os.pathsep.join(self._programs))
@@ -102,3 +135,17 @@ class Images:
         if _FULL in ended.complaint:
             raise Refused(f"folder {image.parent}", "is full")
         raise PluginError(PLUGIN, f"{PROGRAM} {command} ended with {ended.how}: {ended.complaint}")
+
+
+def rounded(size_bytes: int) -> int:
+    """The size of an image that has room for this."""
+    return -(-size_bytes // SECTOR_BYTES) * SECTOR_BYTES
+
+
+def _part(image: Path, begin_bytes: int, length_bytes: int) -> str:
+    """A part of an image's contents, as qemu-img is told of it."""
+    name = str(image).replace(",", ",,")
+    return (
+        f"driver=raw,offset={begin_bytes},size={length_bytes},"
+        f"file.driver=qcow2,file.file.driver=file,file.file.filename={name}"
+    )

@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -29,17 +29,19 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
-def locked(file: Path, *names: str, shared: bool = False, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Nobody else has these volumes meanwhile, nor repairs the pool. shared: others may read them too.
+def locked(file: Path, *names: str, reading: Collection[str] = (), patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Nobody else has these volumes meanwhile, nor repairs the pool. reading: those that others may read as well.
 
     Raises `Refused` when somebody else has had one of them all the time.
     """
-    wanted = {byte_of(name): name for name in names}
+    wanted = {byte_of(name): (name, fcntl.F_RDLCK) for name in reading}
+    wanted |= {byte_of(name): (name, fcntl.F_WRLCK) for name in names}
     with _opened(file) as descriptor:
         end_s = time.monotonic() + patience_s
         _take(descriptor, REPAIR_BYTE, fcntl.F_RDLCK, end_s, f"the pool of {file.parent}")
         for byte in sorted(wanted):  # in one order everywhere, so that two never wait for one another
-            _take(descriptor, byte, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, end_s, f"volume {wanted[byte]}")
+            name, kind = wanted[byte]
+            _take(descriptor, byte, kind, end_s, f"volume {name}")
         yield
 
 

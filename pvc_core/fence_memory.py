@@ -199,7 +199,9 @@ def asked(memory: FenceMemory, action: AskAgents) -> FenceMemory:
 
 
 def answered(memory: FenceMemory, action: AskAgents, verdict: FenceVerdict, now_s: float) -> FenceMemory:
-    """The agents have answered."""
+    """The agents have answered; too late, if the fence has ended or another one has begun."""
+    if memory.asking.get(action.node) != action.number:
+        return memory
     memory = replace(
         memory,
         asking=_but(memory.asking, action.node),
@@ -223,6 +225,7 @@ def written(memory: FenceMemory, action: FenceAction) -> FenceMemory:
         case BeginFence() | ConfirmFence() | EndFence():
             return replace(
                 memory,
+                asking=_but(memory.asking, action.node),
                 answers=_but(memory.answers, action.node),
                 refusals=_but(memory.refusals, action.node),
                 refused_at_s=_but(memory.refused_at_s, action.node),

@@ -41,6 +41,7 @@ DRAINED = (NodeMode.FLUSHED, NodeMode.FLUSHING)
 TOLD_EVERY = 12
 """A fence that goes on being refused for the same reason is written down again after so many attempts."""
 NO_GUESTS = "no VM is to run there"
+NOTHING_LEFT = f"{NO_GUESTS} any more: there is nothing to recover"
 
 
 # ------------------------------------------------------------------------------------------------ deciding
@@ -130,7 +131,7 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
     number = record.fence.number if record.fence else 0
     why_not = why_not_lost(node, snapshot)
     if why_not:
-        yield EndFence(name, why_not)
+        yield EndFence(name, NOTHING_LEFT if why_not == NO_GUESTS else why_not)
         return
     answer = memory.answers.get(name)
     verdict = answer[1] if answer and answer[0] == number else None
@@ -209,7 +210,8 @@ def change_for(action: FenceAction, snapshot: ClusterSnapshot, now: str) -> Chan
             return confirm(node, action.number, action.reason, now)
         case EndFence():
             report = _report(node, FenceStep.FENCING)
-            return _change(node, EventKind.NODE_FENCE_ENDED, action.reason, fence=_ended(report, now))
+            kind, why = EventKind.NODE_FENCE_ENDED, action.reason
+            return _change(node, kind, why, fence=_ended(report, now), reason=why, changed_at=now)
         case TakeBack():
             return _take_back(action, node, snapshot, now)
         case AskAgents():

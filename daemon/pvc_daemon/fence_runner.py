@@ -79,6 +79,7 @@ class FenceRunner:
         except Exception as error:  # without an answer this node would never be asked about again
             log.exception("fence_broke", node=action.node)
             verdict = FenceVerdict(False, f"{type(error).__name__}: {error}")
+        log.info("fence_answered", node=action.node, confirmed=verdict.confirmed, detail=verdict.detail)
         now_s = self._clock.monotonic_s()
         self._learn(partial(fence_memory.answered, action=action, verdict=verdict, now_s=now_s))
         view.wake()

@@ -218,6 +218,35 @@ def test_an_answer_to_an_earlier_fence_does_not_count() -> None:
         leader_fence.change_for(ConfirmFence("hv1", 6, "late"), snapshot, NOW)
 
 
+def test_a_fence_ends_with_the_last_vm_that_may_run_there_and_not_before() -> None:
+    snapshot, memory = being_fenced(a_cluster(a_vm("web1"), a_vm("web2")))
+    (ask,) = decided(snapshot, 2.0, memory)
+    assert isinstance(ask, AskAgents)
+    memory = asked(memory, ask)
+    hv1 = snapshot.nodes["hv1"]
+    one = a_cluster(a_vm("web2"))
+    one = replace(one, nodes={**one.nodes, "hv1": replace(one.nodes["hv1"], record=hv1.record)})
+    assert decided(one, 3.0, memory) == ()
+    none = replace(one, vms={}, nodes={**one.nodes, "hv1": replace(hv1, ledger=None)})
+    (end,) = decided(none, 4.0, memory)
+    assert end == EndFence("hv1", "no VM is to run there any more: there is nothing to recover")
+    after = done(end, none).nodes["hv1"].record.value
+    assert (after.mode, after.fenced, after.reason) == (NodeMode.READY, False, end.reason)
+    (gone,) = decided(done(end, none), 4.0, written(memory, end))
+    assert isinstance(gone, NoteGone)
+
+
+def test_what_agents_say_when_their_fence_has_ended_counts_for_nothing() -> None:
+    snapshot, memory = being_fenced(a_cluster())
+    (ask,) = decided(snapshot, 2.0, memory)
+    assert isinstance(ask, AskAgents)
+    ended = written(asked(memory, ask), EndFence("hv1", "nothing is left"))
+    for verdict in (OFF, ON):
+        assert answered(ended, ask, verdict, 9.0) == ended
+    again = replace(ask, number=ask.number + 1)
+    assert answered(asked(ended, again), ask, OFF, 9.0) == asked(ended, again), "nor for the next fence"
+
+
 def test_an_armed_watchdog_is_proof_when_its_time_and_the_margin_are_over() -> None:
     snapshot, memory = being_fenced(a_cluster(watchdog_s=10.0))
     (ask,) = decided(snapshot, 2.0, memory)
@@ -284,7 +313,7 @@ def test_the_time_of_a_loss_counts_from_when_the_store_itself_says_that_the_sess
     [
         (a_cluster(alive=True), "its daemon is there again"),
         (a_cluster(maintenance=True), "it is in maintenance"),
-        (a_cluster(a_vm(state="stopped")), "no VM is to run there"),
+        (a_cluster(a_vm(state="stopped")), "no VM is to run there any more: there is nothing to recover"),
     ],
     ids=["it returns", "maintenance", "its VMs are gone"],
 )

@@ -111,10 +111,10 @@ def _capacity(view: NodeView, sums: _Sums, snapshot: ClusterSnapshot) -> NodeCap
 
 
 def _problem(view: NodeView, snapshot: ClusterSnapshot) -> str:
-    """A ledger that does not parse reads as empty; nothing may be placed on the strength of that."""
+    """Why nothing may be placed by the ledger: it does not parse and reads as empty, or guests may run beside it."""
     if snapshot.broken and view.ledger is None and layout.ledger(view.name) in snapshot.broken:
         return "its ledger does not parse"
-    return ""
+    return view.reserved.leftover_sentence
 
 
 def with_vm(capacity: NodeCapacity, request: PlacementRequest) -> NodeCapacity:

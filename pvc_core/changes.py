@@ -82,16 +82,21 @@ def node_after(change: Change, view: NodeView) -> NodeRecord:
 
 
 def edit_ledger(
-    node: str, stored: Stored[Ledger] | None, put: Mapping[str, Reservation] | None = None, drop: tuple[str, ...] = ()
+    node: str,
+    stored: Stored[Ledger] | None,
+    put: Mapping[str, Reservation] | None = None,
+    drop: tuple[str, ...] = (),
+    leftovers: Mapping[str, str] | None = None,
 ) -> Op:
-    """Change a node's ledger: add or replace `put`, remove `drop` (UUIDs)."""
-    vms = dict(stored.value.vms) if stored else {}
-    for uuid in drop:
-        vms.pop(uuid, None)
+    """Change a node's ledger: add or replace `put`, remove `drop` (UUIDs); `leftovers` replaces those, if given."""
+    before = stored.value if stored else Ledger()
+    vms = {uuid: held for uuid, held in before.vms.items() if uuid not in drop}
     vms.update(put or {})
+    left = before.leftovers if leftovers is None else dict(leftovers)
+    after = msgspec.structs.replace(before, vms=vms, leftovers=left)
     if stored is None:
-        return Create(layout.ledger(node), encode(Ledger(vms=vms)))
-    return Set(stored.key, encode(msgspec.structs.replace(stored.value, vms=vms), stored.data), stored.version)
+        return Create(layout.ledger(node), encode(after))
+    return Set(stored.key, encode(after, stored.data), stored.version)
 
 
 def reservation_of(record: VmRecord, incoming: bool = False) -> Reservation:
@@ -216,14 +221,35 @@ def remove_vm(stored: Stored[VmRecord], ledgers: LedgerOf, definition_version: i
         raise BrokenRecord(layout.ledger(record.node), "it cannot be changed before it is repaired")
     return Change(
         (
-            Delete(stored.key, stored.version),
-            Delete(layout.definition(record.uuid), definition_version),
-            Delete(layout.vm_name(record.name), name_version),
+            *_forgetting(stored, definition_version, name_version),
             edit_ledger(record.node, ledgers[record.node], drop=(record.uuid,)),
         ),
         f"{record.name} is undefined",
         record,
         happenings=(of_vm(EventKind.VM_UNDEFINED, record, None, f"{record.name} is undefined"),),
+    )
+
+
+def abandon_vm(
+    stored: Stored[VmRecord], ledgers: LedgerOf, definition_version: int, name_version: int, reason: str
+) -> Change:
+    """Forget a VM whose guest may still run: its reservation becomes a leftover, which the node's agent ends."""
+    record, ops = stored.value, [*_forgetting(stored, definition_version, name_version)]
+    for node in sorted(reservations_of(record)):
+        if node not in ledgers:
+            raise BrokenRecord(layout.ledger(node), "it cannot be changed before it is repaired")
+        ledger = ledgers[node]
+        leftovers = {**(ledger.value.leftovers if ledger else {}), record.uuid: record.name}
+        ops.append(edit_ledger(node, ledger, drop=(record.uuid,), leftovers=leftovers))
+    happening = of_vm(EventKind.VM_UNDEFINED_BY_FORCE, record, None, reason)
+    return Change(tuple(ops), reason, record, happenings=(happening,))
+
+
+def _forgetting(stored: Stored[VmRecord], definition_version: int, name_version: int) -> tuple[Op, ...]:
+    return (
+        Delete(stored.key, stored.version),
+        Delete(layout.definition(stored.value.uuid), definition_version),
+        Delete(layout.vm_name(stored.value.name), name_version),
     )
 
 

@@ -33,6 +33,8 @@ class EventKind(enum.StrEnum):
     VM_CHANGED = "vm_changed"
     VM_RENAMED = "vm_renamed"
     VM_UNDEFINED = "vm_undefined"
+    VM_UNDEFINED_BY_FORCE = "vm_undefined_by_force"
+    VM_LEFTOVER_GONE = "vm_leftover_gone"
     VM_STARTING = "vm_starting"
     VM_STARTED = "vm_started"
     VM_START_FAILED = "vm_start_failed"
@@ -100,6 +102,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_CHANGED: "A VM's definition, metadata or home is another.",
     EventKind.VM_RENAMED: "A VM has another name.",
     EventKind.VM_UNDEFINED: "A VM is forgotten.",
+    EventKind.VM_UNDEFINED_BY_FORCE: "A VM is forgotten though its guest may still run on `node`, which is lost.",
+    EventKind.VM_LEFTOVER_GONE: "The guest of a VM that was undefined by force does not run on `node` any more.",
     EventKind.VM_STARTING: "A VM is to start, or what would have stopped it is called off.",
     EventKind.VM_STARTED: "A VM runs.",
     EventKind.VM_START_FAILED: "An attempt to start a VM failed; there will be another.",
@@ -181,6 +185,7 @@ class Severity(enum.StrEnum):
 
 
 SEVERITIES: Mapping[EventKind, Severity] = {
+    EventKind.VM_UNDEFINED_BY_FORCE: Severity.WARNING,
     EventKind.VM_START_FAILED: Severity.WARNING,
     EventKind.VM_FAILED: Severity.CRITICAL,
     EventKind.VM_ENDED: Severity.WARNING,

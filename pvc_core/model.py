@@ -263,6 +263,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA_VERSION
     vms: dict[str, Reservation] = {}
+    leftovers: dict[str, str] = {}
+    """Whose guests may still run there though they are no VMs any more, undefined by force: UUID to name."""
+
+    @property
+    def leftover_sentence(self) -> str:
+        """What the node has to be rid of before it takes VMs, the node being the subject; "" if nothing."""
+        names = ", ".join(sorted(self.leftovers.values()))
+        return f"may still run {names}, undefined by force" if names else ""
 
     @property
     def memory_mib(self) -> int:

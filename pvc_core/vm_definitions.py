@@ -23,6 +23,7 @@ from pvc_core.domain_xml import DomainDefinition, check_vm_name, parse_domain, w
 from pvc_core.driver_presence import metadata_warnings
 from pvc_core.errors import AlreadyExists, BrokenRecord, InvalidInput, PvcError, Refused
 from pvc_core.events import EventKind, of_vm
+from pvc_core.leftovers import by_force, refuse_undefine, why_not_by_force
 from pvc_core.limits import is_outside_limit, limit_words
 from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import VmMetadata, VmRecord, VmState
@@ -142,22 +143,43 @@ class VmDefinitions(CommandBase):
         if too_small:
             raise Refused(after.name, f"it would not fit on {after.node} any more: {' and '.join(too_small)}")
 
-    def undefine(self, vm: str) -> Outcome:
-        """Forget a VM that is off. Its volumes stay, and are nobody's; rules keep its name."""
+    def undefine(self, vm: str, *, force: bool = False) -> Outcome:
+        """Forget a VM that is off. Its volumes stay, and are nobody's; rules keep its name.
+
+        force: also one whose guest may still run on a node that is lost; its volumes stay its own until that is over.
+        """
         name_entry, definition = self._identity_entries(vm)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
-            if stored.value.state not in OFF:
-                raise Refused(stored.value.name, f"is {stored.value.state}; stop it before it is undefined")
-            ledgers = changes.ledgers_of(snapshot, stored.value.node)
-            change = changes.remove_vm(stored, ledgers, definition.version, name_entry.version)
-            released = releasing(claims_on(self._store, stored.value.volumes).values())
-            reason = f"{change.reason}{_still_named(stored.value.name, snapshot)}"
-            overtaken = _overtaken(stored.value.name, name_entry, definition)
-            return replace(change, ops=(*change.ops, *released), reason=reason, on_conflict=overtaken)
+            record, versions = stored.value, (definition.version, name_entry.version)
+            ledgers = changes.ledgers_of(snapshot, record.node, record.target)
+            if record.state in OFF:
+                change = changes.remove_vm(stored, ledgers, *versions)
+                released = releasing(claims_on(self._store, record.volumes).values())
+                change = replace(change, ops=(*change.ops, *released))
+            elif force:
+                self._refuse_force(record, snapshot)
+                change = changes.abandon_vm(stored, ledgers, *versions, by_force(record))
+                change = changes.on_same_node(change, snapshot, record.node)
+            else:
+                raise refuse_undefine(record, snapshot)
+            reason = f"{change.reason}{_still_named(record.name, snapshot)}"
+            return replace(change, reason=reason, on_conflict=_overtaken(record.name, name_entry, definition))
 
         return self._outcome(self._view.commit(decide))
+
+    def _refuse_force(self, record: VmRecord, snapshot: ClusterSnapshot) -> None:
+        """Raises `Refused` unless the VM's node is lost, which the store itself has to say.
+
+        A daemon that joins changes its node's record, so none does between this question and the transaction.
+        """
+        node = snapshot.node(record.node)
+        why_not = why_not_by_force(record, node)
+        if not why_not and self._store.get(layout.member(node.name)) is not None:
+            why_not = f"is {record.state} on {node.name}, whose daemon is there again"
+        if why_not:
+            raise Refused(record.name, why_not)
 
     def rename(self, vm: str, new_name: str) -> Outcome:
         """Give a VM that is off another name: in its record, its definition, rules and the index of names, at once."""

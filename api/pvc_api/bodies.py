@@ -194,6 +194,14 @@ class VmListQuery(Query, frozen=True):
     after: Annotated[str, msgspec.Meta(description="Only those whose names come after this one")] = ""
 
 
+class UndefineQuery(Query, frozen=True):
+    """How a VM is forgotten."""
+
+    force: Annotated[bool, msgspec.Meta(description="Also when its node is lost and its guest may still run there")] = (
+        False
+    )
+
+
 class VmPlanQuery(Query, frozen=True):
     """Which change of a VM's node to plan."""
 

@@ -66,20 +66,9 @@ def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
     pause = node.record.value.pause
     if pause is not None:
         yield sentence_on(pause, node.name).removeprefix(f"{node.name} ")
-    fence = node.record.value.fence
-    if fence is not None and fence.step is FenceStep.FENCING:
-        because = f": {fence.problem}" if fence.problem else ""
-        yield f"is lost, and nothing has confirmed yet that it is off{because}; its VMs are not recovered"
-    elif fence is not None and fence.step is FenceStep.RECOVERING:
-        yield "is off, and its VMs are being recovered"
-    elif node.liveness == "lost":
-        yield "is lost: its daemon's session has ended"
-    elif node.liveness == "left":
-        yield "has left: its daemon was stopped, its guests run unsupervised"
-    elif is_report_stale(node, snapshot):
-        yield "does not report; it takes no new VMs"
-    elif node.report and not node.report.value.hypervisor_connected:
-        yield "has lost its hypervisor"
+    yield from _loss(node, snapshot)
+    if node.reserved.leftovers and (node.is_alive or not node.record.value.fenced):
+        yield node.reserved.leftover_sentence
     if node.report and node.report.value.unknown_domains:
         yield f"runs domains that PVC does not know: {', '.join(sorted(node.report.value.unknown_domains.values()))}"
     if node.is_alive and node.report:
@@ -89,6 +78,25 @@ def _node_problems(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
     drain = node.record.value.drain
     if drain and drain.stayed:
         yield f"was drained, but {len(drain.stayed)} of its VMs could not be helped"
+
+
+def _loss(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
+    """What is wrong with its daemon or its host, and how far it is with that."""
+    fence = node.record.value.fence
+    if fence is not None and fence.step is FenceStep.FENCING:
+        because = f": {fence.problem}" if fence.problem else ""
+        yield f"is lost, and nothing has confirmed yet that it is off{because}; its VMs are not recovered"
+    elif fence is not None and fence.step is FenceStep.RECOVERING:
+        yield "is off, and its VMs are being recovered"
+    elif node.liveness == "lost":
+        nothing = "; no VM is to run there, so there is nothing to recover" if node.record.value.gone_at else ""
+        yield f"is lost: its daemon's session has ended{nothing}"
+    elif node.liveness == "left":
+        yield "has left: its daemon was stopped, its guests run unsupervised"
+    elif is_report_stale(node, snapshot):
+        yield "does not report; it takes no new VMs"
+    elif node.report and not node.report.value.hypervisor_connected:
+        yield "has lost its hypervisor"
 
 
 def _skew(snapshot: ClusterSnapshot) -> Iterator[str]:

@@ -124,19 +124,34 @@ def rename(session: Session, vm: str, new_name: str) -> None:
 
 @click.command()
 @vm_argument
+@click.option("--force", is_flag=True, help="Also when its node is lost and its guest may still run there.")
 @yes_option
 @output_option
 @pass_session
-def undefine(session: Session, vm: str, yes: bool) -> None:
+def undefine(session: Session, vm: str, force: bool, yes: bool) -> None:
     """Forget VM, which must be off.
 
     Its record, metadata and definition are gone after that. Its volumes are not touched.
+
+    With --force also a VM that is not off, if its node is lost: nothing recovers it then, and when the node is there
+    again, it cuts the guest's power.
     """
     view: VmView = session.api.get("vm", resolve_vm(session, vm))
     if not yes:
-        confirmed(f"{name_of(view)} ({view['uuid']}) {whereabouts(view)}. Forget it?", yes, "undefine")
-    answer = session.api.request("DELETE", "vm", view["uuid"])
-    emit(session.output, answer.document, lambda: f"{name_of(view)} is undefined", lambda: [name_of(view)])
+        danger = _what_force_means(view) if force else ""
+        confirmed(f"{name_of(view)} ({view['uuid']}) {whereabouts(view)}.{danger} Forget it?", yes, "undefine")
+    parameters = {"force": "true"} if force else {}
+    answer = session.api.request("DELETE", "vm", view["uuid"], parameters=parameters)
+    done = f"{name_of(view)} is undefined"
+    emit(session.output, answer.document, lambda: answer.document["reason"] if force else done, lambda: [name_of(view)])
+
+
+def _what_force_means(view: VmView) -> str:
+    """Of a VM that is off: nothing."""
+    if view["state"] in ("stopped", "failed", "disabled"):
+        return ""
+    where = f"{view['node']} or {view['target']}" if view["target"] else view["node"]
+    return f" Its guest may still be running on {where} and write to its disks; nothing will recover it."
 
 
 def _version_with(session: Session, name: str, definition: str) -> str:

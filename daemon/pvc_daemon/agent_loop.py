@@ -24,6 +24,7 @@ from pvc_core.model import VmRecord
 from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, Hypervisor, Thread, Threads
 from pvc_daemon.agent_actions import AgentActions
 from pvc_daemon.guest_disks import DiskOf, GuestDisks
+from pvc_daemon.leftover_guests import LeftoverGuests
 from pvc_daemon.own_records import OwnRecords
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ class AgentLoop:
         self.records = OwnRecords(store, node, self.wake, threads)
         disks = GuestDisks(disk_of)
         self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal, disks)
+        self._leftovers = LeftoverGuests(node, store, hypervisor, clock, journal, threads, self.wake)
         self._lock = threads.lock()
         self._busy: dict[str, Action] = {}
         self._begun_s: dict[str, float] = {}
@@ -130,12 +132,14 @@ class AgentLoop:
         domains = {domain.uuid: domain for domain in self._hypervisor.domains()}
         now_s = self._clock.monotonic_s()
         self._seen = looked_at(self._seen, vms, domains, now_s)
+        strays, unknown = self._records_of_strays(vms, domains)
+        leftovers_s = self._see_to_leftovers(domains, unknown, busy)
         snapshot = AgentSnapshot(
             node=self._node,
             vms=vms,
             domains=domains,
             settings=self.records.settings,
-            strays=self._records_of_strays(vms, domains),
+            strays=strays,
             busy=busy,
             begun_s=begun_s,
             last_start_s=self._last_start_s,
@@ -144,10 +148,10 @@ class AgentLoop:
             seen=self._seen,
         )
         decision = agent.decide(snapshot, now_s)
-        wake_at_s = decision.wake_at_s if decision.wake_at_s is not None else now_s + LOOK_AGAIN_S
+        wakes_s = [now_s + LOOK_AGAIN_S, *(at for at in (decision.wake_at_s, leftovers_s) if at is not None)]
         for action in decision.actions:
             self._begin(action, snapshot, now_s)
-        return max(0.0, min(wake_at_s, now_s + LOOK_AGAIN_S) - self._clock.monotonic_s())
+        return max(0.0, min(wakes_s) - self._clock.monotonic_s())
 
     def _memory_of(self, vms: Mapping[str, Stored[VmRecord]]) -> dict[str, VmMemory]:
         """The notes; those of VMs that are neither ours nor busy any more are forgotten."""
@@ -159,8 +163,8 @@ class AgentLoop:
 
     def _records_of_strays(
         self, vms: Mapping[str, Stored[VmRecord]], domains: Mapping[str, Domain]
-    ) -> dict[str, Stored[VmRecord]]:
-        """The records of active domains that are not in our ledger; domains without one are noted as unknown."""
+    ) -> tuple[dict[str, Stored[VmRecord]], dict[str, str]]:
+        """The records of active domains that are not in our ledger, and the names of domains without one."""
         others = [uuid for uuid in domains if uuid not in vms]
         entries = self._store.get_many([layout.vm(uuid) for uuid in others]) if others else {}
         strays: dict[str, Stored[VmRecord]] = {}
@@ -174,10 +178,19 @@ class AgentLoop:
                 strays[uuid] = decode(entry, VmRecord)
             except BrokenRecord as broken:
                 log.error("record_broken", key=entry.key, problem=broken.problem)
+        return strays, unknown
+
+    def _see_to_leftovers(
+        self, domains: Mapping[str, Domain], without_record: Mapping[str, str], busy: Mapping[str, Action]
+    ) -> float | None:
+        """End what was undefined by force; other domains without a record are left alone. When to look again."""
+        ledger = self.records.ledger
+        leftovers = ledger.value.leftovers if ledger else {}
+        unknown = {uuid: name for uuid, name in without_record.items() if uuid not in leftovers}
         if unknown != self._unknown:
             log.warning("unknown_domains", node=self._node, domains=sorted(unknown.values()))
             self._unknown = unknown
-        return strays
+        return self._leftovers.look(ledger.value, domains, without_record, busy) if ledger else None
 
     # ------------------------------------------------------------------------------------------- actions
 

@@ -179,6 +179,10 @@ def _vm_command(verb: str) -> Act:
     return act
 
 
+def _undefine(cluster: SimulatedCluster, words: Words, _fields: Fields) -> None:
+    cluster.command(" ".join(("undefine", *words)), lambda commands: commands.undefine(words[0], force=len(words) > 1))
+
+
 def _node_command(verb: str) -> Act:
     method = verb.replace("-", "_")
 
@@ -273,10 +277,8 @@ DEEDS: tuple[Deed, ...] = (
     Deed("define VM {...}", _define, has_fields=True),
     Deed("meta VM {...}", _meta, has_fields=True),
     Deed("settings {...}", _settings, has_fields=True),
-    *(
-        Deed(f"{verb} VM", _vm_command(verb))
-        for verb in ("start", "shutdown", "stop", "restart", "disable", "undefine")
-    ),
+    *(Deed(f"{verb} VM", _vm_command(verb)) for verb in ("start", "shutdown", "stop", "restart", "disable")),
+    Deed("undefine VM [force]", _undefine),
     Deed("migrate VM [NODE]", _vm_command("migrate")),
     Deed("move VM [NODE]", _vm_command("move")),
     Deed("unmigrate VM", _vm_command("unmigrate")),

@@ -25,6 +25,7 @@ from pvc_simulator.machine import Machine
 from pvc_simulator.observer import Observer, VmChange
 
 CHANGES_METADATA = {EventKind.VM_CHANGED, EventKind.VM_RENAMED, EventKind.VM_DEFINED, EventKind.VM_UNDEFINED}
+FORGETS = {EventKind.VM_UNDEFINED, EventKind.VM_UNDEFINED_BY_FORCE}
 MOST_VIOLATIONS = 100
 
 
@@ -85,7 +86,7 @@ class Invariants:
             self._check_rules(before, after)
 
     def _check_forgotten(self, change: VmChange) -> None:
-        if change.before is not None and EventKind.VM_UNDEFINED not in change.kinds:
+        if change.before is not None and not FORGETS & change.kinds:
             self.report("nothing is lost", f"the record of {change.before.name} is gone and nobody undefined it")
 
     def _check_kept(self, before: VmRecord, after: VmRecord, change: VmChange) -> None:

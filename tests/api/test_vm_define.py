@@ -12,6 +12,7 @@ from api_cluster import ApiProcess, Cluster, eventually, xml
 
 from pvc_core import layout
 from pvc_core.model import VmState
+from pvc_core.ports import Delete
 from pvc_core.testing.builders import a_node, a_vm, uuid_of
 
 UUID = uuid_of("web1")
@@ -205,6 +206,28 @@ def test_a_vm_that_is_undefined_is_gone_with_all_that_belonged_to_it(api: httpx.
         assert cluster.store.get(key) is None
     assert all(not node.reserved.vms for node in cluster.snapshot.nodes.values())
     assert api.post("/vm", json={"definition": xml("web1", uuid=UUID)}).status_code == 201
+
+
+def test_a_vm_whose_node_is_lost_is_undefined_by_force_alone(
+    process: ApiProcess, api: httpx.Client, cluster: Cluster
+) -> None:
+    api.post("/vm", json={"definition": xml("web1", uuid=UUID), "target": "hv1", "start": True})
+    assert "daemon is alive" in api.delete("/vm/web1", params={"force": "true"}).json()["detail"]
+    life_sign = cluster.store.get(layout.member("hv1"))
+    assert life_sign is not None
+    cluster.store.transaction([Delete(life_sign.key, life_sign.version)])
+    process.view.refresh([life_sign.key])
+    refused = api.delete("/vm/web1").json()
+    assert (refused["code"], "`pvc vm undefine web1 --force`" in refused["detail"]) == ("refused", True)
+    assert api.delete("/vm/web1", params={"force": "perhaps"}).status_code == 422
+
+    answer = api.delete("/vm/web1", params={"force": "true"})
+    assert answer.status_code == 200
+    assert answer.json()["reason"].endswith("its guest may still run on hv1 and write to its disks")
+    assert api.get("/vm/web1").status_code == 404
+    assert "node hv1 may still run web1, undefined by force" in api.get("/cluster").json()["problems"]
+    told = api.get("/events", params={"kind": "vm_undefined_by_force"}).json()["events"]
+    assert [(event["vm"], event["node"]) for event in told] == [("web1", "hv1")]
 
 
 def test_a_vm_is_addressed_by_name_or_uuid_in_any_case(api: httpx.Client) -> None:

@@ -120,6 +120,17 @@ def test_undefine_forgets_the_vm_that_was_looked_at(run: Cli) -> None:
     assert run("vm", "undefine", "web1", "-y", api=api).out == "web1 is undefined\n"
 
 
+def test_undefine_by_force_is_asked_for_and_what_it_means_is_said(run: Cli) -> None:
+    vm = a_vm(state="migrating", node="hv1", target="hv2")
+    reason = "web1 is undefined by force; its guest may still run on hv1 or hv2 and write to its disks"
+    api = FakeApi({"GET /vm/web1": vm, f"DELETE /vm/{vm['uuid']}": an_outcome(vm, reason=reason)})
+    assert run("vm", "undefine", "web1", "--force", api=api).status == 2
+    assert {asked.method for asked in api.asked} == {"GET"}
+    assert run("vm", "undefine", "web1", "--force", "-y", api=api).out == f"{reason}\n"
+    assert api.asked[-1].method == "DELETE"
+    assert api.asked[-1].query == {"force": "true"}
+
+
 @pytest.mark.parametrize("as_stdin", [False, True])
 def test_a_huge_file_is_refused_without_a_request(run: Cli, tmp_path: Path, as_stdin: bool) -> None:
     text = "x" * (MAX_DEFINITION_BYTES + 1)

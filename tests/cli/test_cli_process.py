@@ -37,6 +37,8 @@ class Api(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/api/v1/vm/web1":
             self._answer(a_vm(state="stopped"))
+        elif self.path == "/api/v1/vm/db2":
+            self._answer(a_vm("db2", state="migrating", target="hv2"))
         elif "/state" in self.path:
             self.watching.set()
             self._answer({"vm": a_vm(state="starting"), "settled": False})
@@ -193,6 +195,17 @@ def test_a_token_is_asked_for_without_an_echo(environment: dict[str, str], tmp_p
     assert status == 0
     assert "pvc_secret" not in shown
     assert load_connections(connections_path({"HOME": str(tmp_path)})).get("prod").token == "pvc_secret"
+
+
+def test_before_a_vm_is_given_up_it_is_said_where_its_guest_may_still_run(environment: dict[str, str]) -> None:
+    words = ["vm", "undefine", "db2", "--force"]
+    status, shown = on_a_terminal(words, environment, columns=400, asked="[y/N]: ", answer="n\n")
+    assert status == 1
+    assert "Its guest may still be running on hv1 or hv2 and write to its disks; nothing will recover it." in shown
+    assert (
+        "may still be running"
+        not in on_a_terminal(["vm", "undefine", "web1", "--force"], environment, asked="[y/N]: ", answer="n\n")[1]
+    )
 
 
 def test_a_no_changes_nothing(environment: dict[str, str]) -> None:

@@ -9,6 +9,8 @@ from operators import Operator
 from pvc_core.event_log import EventLog
 from pvc_core.model import FenceStep
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.vm_volumes import VolumeClaim
+from pvc_core.volume_claims import claiming
 from pvc_lab.embedded_cluster import EmbeddedCluster
 
 
@@ -81,6 +83,34 @@ def test_a_daemon_that_comes_back_before_that_keeps_its_guests(cluster: Embedded
     assert operator.view.snapshot().node("hv2").mode == "ready"
     with cluster.world() as world:
         assert world.console(uuid).boot_id == boot, "the guest was never touched"
+
+
+def test_the_guest_of_a_vm_that_was_given_up_is_ended_when_its_daemon_is_back(
+    cluster: EmbeddedCluster, operator: Operator
+) -> None:
+    operator.commands.change_settings({"fence_grace_s": 0.1})
+    uuid = operator.define("web1", target="hv2")
+    operator.define("web2", target="hv1")
+    operator.wait_state("web1", "web2")
+    claims = [VolumeClaim(backend="d", pool="p", name=name, vm=vm) for name, vm in (("its", uuid), ("other", "x"))]
+    operator.store.transaction([claiming(claim) for claim in claims])
+    cluster.stop("hv2", signal.SIGKILL)
+    operator.wait(lambda s: is_at(s, "hv2", FenceStep.FENCING), "hv2 to be fenced")
+    operator.commands.undefine("web1", force=True)
+    operator.wait(lambda s: s.node("hv2").record.value.gone_at != "", "the fence to end and the loss to be told")
+    with cluster.world() as world:
+        assert [domain.node for domain in world.domains() if domain.uuid == uuid] == ["hv2"], "nobody can reach it"
+
+    cluster.start_daemon("hv2")
+    operator.wait(lambda s: s.node("hv2").is_alive and not s.node("hv2").reserved.leftovers, "it to be struck out")
+    with cluster.world() as world:
+        assert uuid not in [domain.uuid for domain in world.domains()]
+    assert [operator.store.get(claim.key) is None for claim in claims] == [True, False], "its volume is free now"
+    assert operator.view.snapshot().node("hv2").mode == "ready"
+    operator.commands.migrate("web2", "hv2")
+    operator.wait_state("web2", node="hv2")
+    told = [kind for kind in kinds(operator) if kind in ("vm_undefined_by_force", "vm_terminated", "vm_leftover_gone")]
+    assert told == ["vm_undefined_by_force", "vm_terminated", "vm_leftover_gone"]
 
 
 def test_another_leader_goes_on_when_the_leader_dies_as_well(cluster: EmbeddedCluster, operator: Operator) -> None:

@@ -7,7 +7,7 @@ import falcon
 import msgspec
 from msgspec import UNSET
 
-from pvc_api.bodies import DefineBody, DefinitionBody, MetadataPatch, VmListQuery, WaitQuery, fields_set
+from pvc_api.bodies import DefineBody, DefinitionBody, MetadataPatch, UndefineQuery, VmListQuery, WaitQuery, fields_set
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
@@ -96,10 +96,10 @@ class Vm:
             outcome = self._commands.redefine(uuid, req.context.json.definition)
         self._answers.answer_done(req, resp, outcome)
 
-    @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412))
+    @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412), query=UndefineQuery)
     def on_delete(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Undefine a VM that is off. Its volumes stay, and are nobody's."""
+        """Undefine a VM that is off; with `force` also one whose node is lost. Its volumes stay, and are nobody's."""
         uuid = self._lookup.newest_vm(vm).value.uuid
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
-            outcome = self._commands.undefine(uuid)
+            outcome = self._commands.undefine(uuid, force=req.context.query.force)
         self._answers.answer_gone(req, resp, outcome)

@@ -118,12 +118,21 @@ $(STAMPS)/libvirt: $(STAMPS)/base
 	@$(PIP) install --editable '.[libvirt,lab]'
 	@touch $@
 
-# Debian's packages for the lab, and what compiles the libvirt binding.
+# Ceph's bindings come with Debian's Python, and serve another one of the same version.
+.PHONY: ceph-bindings
+ceph-bindings: $(STAMPS)/base
+	@$(PY) -m pvc_lab.ceph_bindings || if [ "$${CI:-}" = true ]; then \
+	  echo "with CI=true Ceph's bindings are required" >&2; exit 1; \
+	else \
+	  echo "going on without: tests that need Ceph are skipped" >&2; \
+	fi
+
+# Debian's packages for the lab and for Ceph, and what compiles the libvirt binding.
 define INSTALL_PACKAGES
 import os, sys, sysconfig
 from pvc_lab import packages
 
-wanted = [*packages.PACKAGES, "gcc", "libc6-dev"]
+wanted = [*packages.PACKAGES, *packages.CEPH_PACKAGES, "gcc", "libc6-dev"]
 if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
     wanted.append("python3-dev")
 try:
@@ -139,11 +148,11 @@ export INSTALL_PACKAGES
 .PHONY: real-parts
 real-parts: $(STAMPS)/base
 	@if $(PY) -c "$$INSTALL_PACKAGES"; then \
-	  $(MAKE) --no-print-directory --silent $(STAMPS)/libvirt; \
+	  $(MAKE) --no-print-directory --silent $(STAMPS)/libvirt ceph-bindings; \
 	elif [ "$${CI:-}" = true ]; then \
 	  echo "with CI=true the real parts are required" >&2; exit 1; \
 	else \
-	  echo "going on without: tests that need real libvirt, ZooKeeper or the lab are skipped" >&2; \
+	  echo "going on without: tests that need real libvirt, ZooKeeper, Ceph or the lab are skipped" >&2; \
 	fi
 
 .PHONY: real-parts-required

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guards for the whole run: real parts are required in CI, the user's own cluster is out of reach, nothing is left.
 
-A test of a real part carries the marker of that part (`zookeeper`, `libvirt`, `lab`) and is skipped where the part
+A test of a real part carries its marker (`zookeeper`, `libvirt`, `lab`, `ceph`) and is skipped where the part
 is missing; a fixture that needs one asks with `require`. With CI=true a missing part is a failure, whoever notices it.
 """
 
@@ -19,12 +19,13 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
+    from pvc_lab.ceph_cluster import CephCluster
     from wheel_building import Environment
 
 # Before anything imports them: the assertions of the conformance suites explain themselves like those of a test.
 pytest.register_assert_rewrite("pvc_core.testing")
 
-REAL_PARTS = ("zookeeper", "libvirt", "lab")
+REAL_PARTS = ("zookeeper", "libvirt", "lab", "ceph")
 RUN_MARK = f"PVC_TEST_RUN={uuid4().hex}"
 """In the environment of this run and of all that it starts, however far it detaches itself."""
 ENDING_S = 10.0
@@ -60,6 +61,8 @@ def missing_part(part: str) -> str:
         return f"there is no {' and no '.join(missing)} here (qemu-utils)" if missing else ""
     from pvc_lab import packages
 
+    if part == "ceph":
+        return packages.why_no_ceph()
     problem = packages.why_no_lab()
     if part == "libvirt" and not problem:
         try:
@@ -80,7 +83,7 @@ def require_part(part: str) -> None:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], None]:
-    """Call it with "zookeeper", "libvirt", "lab" or "qemu-img" before using one in a fixture."""
+    """Call it with the name of the part before using one in a fixture."""
     return require_part
 
 
@@ -98,6 +101,26 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
     from wheel_building import make_environment
 
     return make_environment(tmp_path_factory.mktemp("clean") / "venv", wheel)
+
+
+@pytest.fixture(scope="session")
+def ceph_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephCluster]:
+    """One Ceph cluster for all tests that do not harm it; three OSDs, and three copies of everything."""
+    require_part("ceph")
+    from pvc_lab.ceph_cluster import CephCluster
+
+    with CephCluster(tmp_path_factory.mktemp("ceph")) as cluster:
+        yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def ceph_pool(ceph_cluster: CephCluster) -> Iterator[str]:
+    """A pool for RBD that only this test uses."""
+    name = f"test-{uuid4().hex[:8]}"
+    ceph_cluster.create_pool(name)
+    yield name
+    ceph_cluster.remove_pool(name)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

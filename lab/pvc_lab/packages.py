@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pvc_lab import ceph_bindings
+
 PACKAGES = (
     "busybox-static",  # the guests' userland
     "cpio",
@@ -33,6 +35,17 @@ PACKAGES = (
     "qemu-utils",  # qemu-img, of the storage backend directory
     "util-linux",
 )
+
+CEPH_PACKAGES = (
+    "ceph-common",  # the monitors' and the keys' tools, and with them the object classes of RBD
+    "ceph-mgr",
+    "ceph-mon",
+    "ceph-osd",
+    "python3-rados",
+    "python3-rbd",
+    "qemu-block-extra",  # QEMU's RBD driver
+)
+"""What a Ceph cluster for tests is made of, and what speaks to it."""
 
 # What serves as well as a package of the list: whatever provides this.
 _SUBSTITUTES = {"default-jre-headless": "java-runtime-headless", "fence-agents": "fence-agents-ipmilan"}
@@ -71,6 +84,15 @@ def why_no_lab() -> str:
     except PackagesError as error:
         return str(error)
     return f"Debian packages are missing: {' '.join(absent)}" if absent else ""
+
+
+def why_no_ceph() -> str:
+    """Why no Ceph cluster can be started here; "" when one can. Root is not needed for that."""
+    try:
+        absent = missing(CEPH_PACKAGES)
+    except PackagesError as error:
+        return str(error)
+    return f"Debian packages are missing: {' '.join(absent)}" if absent else ceph_bindings.why_missing()
 
 
 def install(packages: Sequence[str] = PACKAGES) -> list[str]:

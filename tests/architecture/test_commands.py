@@ -84,7 +84,7 @@ def test_only_root_runs_the_lab(target: str, not_root: str) -> None:
 def test_where_real_parts_cannot_be_had_the_other_tests_run_and_it_is_said() -> None:
     result = run("make", INSTALLED, "PY=false", "real-parts")
     assert result.returncode == 0
-    assert "tests that need real libvirt, ZooKeeper or the lab are skipped" in result.stderr
+    assert "tests that need real libvirt, ZooKeeper, Ceph or the lab are skipped" in result.stderr
 
 
 def test_in_ci_real_parts_that_cannot_be_had_are_a_failure() -> None:

@@ -66,6 +66,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     for extra in ("libvirt", "lab"):
         declared |= {_name(text) for text in project["optional-dependencies"][extra]}
     declared |= {"pytest", "pvc"}  # pvc_core.testing is imported by test suites only
+    declared |= {"rados", "rbd"}  # they come with Ceph and are no distributions
     distributions = packages_distributions()
     undeclared = {
         f"{name} ({relative(path)})"

@@ -104,7 +104,7 @@ def heard(memory: VmMemory, event: DomainEvent) -> VmMemory:
             return replace(memory, ended_by="other", last_event=event.detail or "it was stopped")
         case DomainEventKind.CRASHED:
             return replace(memory, ended_by="other", last_event=event.detail or "it crashed")
-        case DomainEventKind.OTHER:
+        case DomainEventKind.DISKS | DomainEventKind.OTHER:
             return memory
 
 

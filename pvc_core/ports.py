@@ -173,6 +173,14 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of an active domain: the guest's device, such as `vda`, and the hypervisor's alias for it."""
+
+    device: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """The host itself. `memory_available_mib` is what could be given to guests now, as the kernel sees it."""
 
@@ -194,13 +202,14 @@ class MigrationProgress:
 class DomainEventKind(enum.Enum):
     """POWERED_OFF: the guest powered off, asked to or not. STOPPED: it was terminated. CRASHED: it ended otherwise.
 
-    OTHER: look again.
+    DISKS: a disk came or went. OTHER: look again.
     """
 
     STARTED = "started"
     POWERED_OFF = "powered-off"
     STOPPED = "stopped"
     CRASHED = "crashed"
+    DISKS = "disks"
     OTHER = "other"
 
 
@@ -245,6 +254,21 @@ class Hypervisor(Protocol):
 
     def destroy(self, uuid: str) -> None:
         """Terminate now; returns when the domain is gone. No error when it is gone already."""
+
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        """All disks of an active domain, those of its definition too. Raises when it is not active here."""
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        """Give a running domain one more disk, from its `<disk>` element; an alias in it that begins with `ua-` stays.
+
+        Raises `HypervisorError`, also when it has such a device already.
+        """
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        """Take a disk away from a running domain; returns when the guest has let go of it. No error when it has none.
+
+        Raises `HypervisorError` when it has not let go within `timeout_s`: it may do so later, which an event tells.
+        """
 
     def migration_uri(self, node: str) -> str:
         """Where another host's hypervisor reaches `node`'s, from this host's configuration."""

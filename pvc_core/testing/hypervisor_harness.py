@@ -41,8 +41,11 @@ class HypervisorTestbed(Protocol):
         With `slow_migrations`, those that it begins take a minute or more.
         """
 
-    def definition(self, name: str, uuid: str, *, obeys: bool = True) -> str:
-        """A small guest. Not `obeys`: it ignores shutdowns."""
+    def definition(self, name: str, uuid: str, *, obeys: bool = True, lets_go: bool = True) -> str:
+        """A small guest without disks. Not `obeys`: it ignores shutdowns. Not `lets_go`: it never lets go of a disk."""
+
+    def disk(self, device: str, alias: str) -> str:
+        """A `<disk>` element with this alias, of something that both hosts reach and that may be on both at once."""
 
     def wait_until_up(self, node: str, uuid: str) -> None:
         """Return when the guest's own software runs: it would obey a shutdown now."""
@@ -132,9 +135,9 @@ class Bench:
         self.testbed.wait_until_up(self.testbed.source, guest.uuid)
         return guest
 
-    def defined(self, name: str = "web1", *, obeys: bool = True) -> Guest:
+    def defined(self, name: str = "web1", *, obeys: bool = True, lets_go: bool = True) -> Guest:
         uuid = str(uuid4())
-        return Guest(name, uuid, self.testbed.definition(name, uuid, obeys=obeys))
+        return Guest(name, uuid, self.testbed.definition(name, uuid, obeys=obeys, lets_go=lets_go))
 
     def migrating(self, guest: Guest, timeout_s: float | None = None) -> Future[None]:
         """A migration to the target that is under way: it has reported progress."""

@@ -22,13 +22,14 @@ import pytest
 
 from pvc_core.testing.hypervisor_harness import Bench, HypervisorTestbed
 from pvc_core.testing.hypervisor_rules_connections import ConnectionRules
+from pvc_core.testing.hypervisor_rules_disks import DiskRules
 from pvc_core.testing.hypervisor_rules_life import LifeRules
 from pvc_core.testing.hypervisor_rules_migration import MigrationRules
 
 __all__ = ["Bench", "HypervisorContract", "HypervisorTestbed"]
 
 
-class HypervisorContract(LifeRules, ConnectionRules, MigrationRules):
+class HypervisorContract(LifeRules, DiskRules, ConnectionRules, MigrationRules):
     """All rules of `pvc_core.ports.Hypervisor`. A subclass has a fixture `testbed`."""
 
     @pytest.fixture

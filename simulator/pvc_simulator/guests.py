@@ -19,6 +19,7 @@ class GuestBehaviour:
     migrate_failures: int = 0
     ignores_shutdown: bool = False
     starts_only_on: str = ""
+    keeps_disks: bool = False
 
     @classmethod
     def of(cls, faults: Faults) -> Self:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
+from pvc_core.disk_xml import disks_in, with_disks, without_disk
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
 from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
+    Disk,
     Domain,
     DomainEvent,
     DomainEventKind,
@@ -29,6 +31,7 @@ from pvc_simulator.virtual_threads import VirtualThreads
 
 START_S = (0.3, 2.0)
 DESTROY_S = (0.05, 0.5)
+DISK_S = (0.05, 0.5)
 LOOK_S = 0.002
 CONNECT_TIMEOUT_S = 5.0
 """How long a host that does not answer keeps one waiting."""
@@ -90,6 +93,10 @@ class SimulatedHypervisor:
         self._running_daemon()
         return tuple(domain.seen(self._scheduler.now_s) for domain in self._machine.domains.values())
 
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        self._running_daemon()
+        return disks_in(self._active(uuid).xml)
+
     def migration_uri(self, node: str) -> str:
         return f"simulated://{node}"
 
@@ -142,6 +149,38 @@ class SimulatedHypervisor:
         self._scheduler.sleep(self._random.uniform(*DESTROY_S))
         if domain is not None:
             self._machine.end(domain, DomainEventKind.STOPPED, "it was terminated")
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        self._by_daemon("attach", lambda: self._attach(uuid, xml))
+
+    def _attach(self, uuid: str, xml: str) -> None:
+        self._scheduler.sleep(self._random.uniform(*DISK_S))
+        domain = self._active(uuid)
+        try:
+            domain.xml = with_disks(domain.xml, [xml])
+        except InvalidInput as error:
+            raise HypervisorError(error.sentence()) from error
+        self._machine.tell(DomainEvent(uuid, DomainEventKind.DISKS, "a disk was attached"))
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        self._by_daemon("detach", lambda: self._detach(uuid, device, timeout_s))
+
+    def _detach(self, uuid: str, device: str, timeout_s: float) -> None:
+        domain = self._active(uuid)
+        if device not in [disk.device for disk in disks_in(domain.xml)]:
+            return
+        if domain.hangs or domain.behaviour.keeps_disks:
+            self._scheduler.sleep(timeout_s)
+            raise HypervisorError(f"the guest has not let go of {device} within {timeout_s:g} s")
+        self._scheduler.sleep(self._random.uniform(*DISK_S))
+        domain.xml = without_disk(domain.xml, device)
+        self._machine.tell(DomainEvent(uuid, DomainEventKind.DISKS, "a disk was detached"))
+
+    def _active(self, uuid: str) -> SimulatedDomain:
+        domain = self._machine.domains.get(uuid)
+        if domain is None:
+            raise HypervisorError(f"no domain {uuid} runs on {self._machine.name}")
+        return domain
 
     def migrate(
         self,

@@ -11,7 +11,7 @@ from lxml import etree
 
 from pvc_core import layout
 from pvc_core.codec import decode, encode
-from pvc_core.disk_xml import marked_disk, marks_in, with_disks
+from pvc_core.disk_xml import disks_in, marked_disk, marks_of, with_disks
 from pvc_core.errors import InvalidInput
 from pvc_core.model import VmRecord
 from pvc_core.ports import Entry
@@ -113,7 +113,7 @@ def test_two_disks_are_never_the_same_device(devices: list[str]) -> None:
 
 def test_a_volume_is_known_by_its_mark_among_the_disks_of_a_domain() -> None:
     added = marked_disk(disk("vdb", "<alias name='virtio-disk7'/>"), volume())
-    assert marks_in(with_disks(DEFINITION, [added])) == {"ua-pvc-vdb-1234": "vdb"}
+    assert marks_of(disks_in(with_disks(DEFINITION, [added]))) == {"ua-pvc-vdb-1234": "vdb"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_volume_is_known_by_its_mark_among_the_disks_of_a_domain() -> None:
         ("<disk>", "well-formed"),
         ("<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]><disk>&y;</disk>", "document type"),
         ("<interface><target dev='vdb'/></interface>", "its root element must be <disk>"),
-        ("<disk/>", r"for device \(none\) and not for vdb"),
+        ("<disk/>", "has no target device"),
         (disk("vdc"), "for device vdc and not for vdb"),
     ],
 )

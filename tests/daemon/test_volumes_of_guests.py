@@ -11,7 +11,7 @@ import pytest
 
 from operators import Operator, an_operator, running
 from pvc_core import StorageBackendEntry, hookimpl
-from pvc_core.disk_xml import marks_in
+from pvc_core.disk_xml import disks_in, marks_of
 from pvc_core.storage import StorageSite
 from pvc_core.testing.driver_suite import registry_with
 from pvc_core.testing.memory_storage import MemoryStorage
@@ -70,7 +70,7 @@ def disks(cluster: EmbeddedCluster, uuid: str) -> list[str]:
     """The devices of the volumes that the guest has."""
     with cluster.world() as world:
         (domain,) = [domain for domain in world.domains() if domain.uuid == uuid]
-    return sorted(marks_in(domain.xml).values())
+    return sorted(marks_of(disks_in(domain.xml)).values())
 
 
 def test_a_guest_starts_with_the_volumes_of_its_record(cluster: EmbeddedCluster, operator: Operator) -> None:

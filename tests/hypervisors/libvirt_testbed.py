@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from uuid import UUID
 import libvirt
 
 from pvc_core.ports import Hypervisor
+from pvc_lab.guest import empty_guest
 from pvc_lab.guest_image import Tick, ticks
 from pvc_lab.hypervisor_host import LIBVIRT_PORT
 from pvc_lab.lab import Lab
@@ -22,6 +24,7 @@ from pvc_plugins.hypervisors.libvirt_driver import LibvirtHypervisor
 
 SLOW_MIB_S = 1
 """About 70 MiB of a guest have to go to the other host."""
+MIB = 2**20
 _NOBODYS_NUMBER = 199
 """The last part of an address on the lab's network that no host has."""
 
@@ -49,10 +52,21 @@ class LibvirtTestbed:
     def address(self, node: str) -> str:
         return self.lab.nodes[node].address if node in self.lab.nodes else self.lab.network.address(_NOBODYS_NUMBER)
 
-    def definition(self, name: str, uuid: str, *, obeys: bool = True) -> str:
+    def definition(self, name: str, uuid: str, *, obeys: bool = True, lets_go: bool = True) -> str:
+        """One that boots nothing is asked in vain, for a disk as for anything."""
         self._names[uuid] = name
-        guest = self.lab.guest(name, stubborn=not obeys)
+        guest = self.lab.guest(name, stubborn=not obeys) if lets_go else empty_guest(name)
         return replace(guest, uuid=UUID(uuid), console=self._console(uuid)).xml()
+
+    def disk(self, device: str, alias: str) -> str:
+        """Read-only, so that libvirt does not mind that the hosts' folder is no network file system."""
+        file = self.lab.console_path("disks").with_suffix(f".{device}")
+        file.touch()
+        os.truncate(file, MIB)
+        return (
+            f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{file}'/>"
+            f"<target dev='{device}' bus='virtio'/><readonly/><alias name='{alias}'/></disk>"
+        )
 
     def wait_until_up(self, node: str, uuid: str) -> None:
         """Until the first tick of a life that was not seen before; earlier ones have used the same console."""

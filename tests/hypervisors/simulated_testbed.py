@@ -28,12 +28,16 @@ class SimulatedTestbed:
         migrate_s = 600 if slow_migrations else 0.2
         return self._driver(f"simulated://{self._folder}?boot_s=0.02&migrate_s={migrate_s}", node)
 
-    def definition(self, name: str, uuid: str, *, obeys: bool = True) -> str:
-        behaviour = f"ignores-shutdown='{'no' if obeys else 'yes'}'"
+    def definition(self, name: str, uuid: str, *, obeys: bool = True, lets_go: bool = True) -> str:
+        words = {True: "no", False: "yes"}
+        behaviour = f"ignores-shutdown='{words[obeys]}' keeps-disks='{words[lets_go]}'"
         return (
             f"<domain type='simulated'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>64</memory>"
             f"<metadata><sim:guest xmlns:sim='https://pvc.example/simulated/1' {behaviour}/></metadata></domain>"
         )
+
+    def disk(self, device: str, alias: str) -> str:
+        return f"<disk type='file'><source file='/x'/><target dev='{device}'/><alias name='{alias}'/></disk>"
 
     def wait_until_up(self, node: str, uuid: str) -> None:
         """A simulated guest is up when its start has returned."""

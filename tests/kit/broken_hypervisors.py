@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
 
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError
 from pvc_core.ports import (
+    Disk,
     Domain,
     DomainEvent,
     DomainEventKind,
@@ -286,3 +288,82 @@ class UnreachableIsGone(Broken):
             return super().peer_domain_state(target, uuid)
         except HypervisorError:
             return None
+
+
+# -------------------------------------------------------------------------------------------------- disks
+
+
+class NamesDisksItself(Broken):
+    """Has aliases of its own for disks, whatever it is told."""
+
+    breaks = (
+        "a_disk_is_attached_under_the_alias_that_it_was_given",
+        "a_disk_goes_with_its_guest_to_another_host_under_its_alias",
+    )
+
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        return tuple(replace(disk, alias=f"virtio-{disk.device}") for disk in super().disks(uuid))
+
+
+class ChangesDisks(Broken):
+    """Takes "attach" for "have this one instead"."""
+
+    breaks = ("a_device_is_not_attached_twice",)
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        for disk in self.disks(uuid):
+            super().detach_disk(uuid, disk.device, 0.0)
+        super().attach_disk(uuid, xml)
+
+
+class LetsErrorsOutOfDisks(Broken):
+    """Lets the errors of its own libraries out when it is given what is no disk."""
+
+    breaks = ("what_is_no_disk_is_refused_with_a_reason",)
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        try:
+            super().attach_disk(uuid, xml)
+        except HypervisorError as error:
+            raise ValueError(error.reason) from error
+
+
+class DoesNotWaitForTheGuest(Broken):
+    """Asks the guest to let go of a disk, and calls that done."""
+
+    breaks = ("of_a_guest_that_does_not_let_go_it_is_said_and_it_keeps_the_disk",)
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        with suppress(HypervisorError):
+            super().detach_disk(uuid, device, 0.0)
+
+
+class WantsADiskThere(Broken):
+    """Finds fault with detaching what is not there."""
+
+    breaks = ("detaching_what_is_not_there_is_no_error",)
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        if device not in [disk.device for disk in self.disks(uuid)]:
+            raise HypervisorError(f"no disk {device}")
+        super().detach_disk(uuid, device, timeout_s)
+
+
+class ForgetsToDetach(Broken):
+    """Never takes a disk away."""
+
+    breaks = ("a_disk_that_is_detached_is_gone_and_can_come_back",)
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None: ...
+
+
+class NoDisksOfTheDead(Broken):
+    """Says of a guest that does not run that it has no disks."""
+
+    breaks = ("a_guest_that_does_not_run_here_has_no_disks",)
+
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        try:
+            return super().disks(uuid)
+        except HypervisorError:
+            return ()

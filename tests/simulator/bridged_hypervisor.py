@@ -7,7 +7,16 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
-from pvc_core.ports import Domain, DomainEvent, DomainEventKind, DomainState, HostFacts, MigrationProgress, Subscription
+from pvc_core.ports import (
+    Disk,
+    Domain,
+    DomainEvent,
+    DomainEventKind,
+    DomainState,
+    HostFacts,
+    MigrationProgress,
+    Subscription,
+)
 from pvc_simulator.cluster import domain_xml
 from pvc_simulator.guests import GuestBehaviour, SimulatedDomain
 from pvc_simulator.machine import Machine, MachineShape
@@ -60,6 +69,15 @@ class BridgedHypervisor:
 
     def destroy(self, uuid: str) -> None:
         self._call(lambda: self._inner.destroy(uuid))
+
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        return self._call(lambda: self._inner.disks(uuid))
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        self._call(lambda: self._inner.attach_disk(uuid, xml))
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        self._call(lambda: self._inner.detach_disk(uuid, device, timeout_s))
 
     def migration_uri(self, node: str) -> str:
         return self._inner.migration_uri(node)
@@ -114,9 +132,12 @@ class SimulatedHosts:
 
         return BridgedHypervisor(world, inner)
 
-    def definition(self, name: str, uuid: str, *, obeys: bool = True) -> str:
-        self._behaviours[name] = GuestBehaviour(ignores_shutdown=not obeys)
+    def definition(self, name: str, uuid: str, *, obeys: bool = True, lets_go: bool = True) -> str:
+        self._behaviours[name] = GuestBehaviour(ignores_shutdown=not obeys, keeps_disks=not lets_go)
         return domain_xml(name, uuid, 64, 1)
+
+    def disk(self, device: str, alias: str) -> str:
+        return f"<disk type='file'><source file='/x'/><target dev='{device}'/><alias name='{alias}'/></disk>"
 
     def wait_until_up(self, node: str, uuid: str) -> None:
         """A simulated guest is up when its start has returned."""

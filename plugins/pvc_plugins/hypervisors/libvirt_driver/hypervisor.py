@@ -12,6 +12,7 @@ import libvirt
 from pvc_core.errors import HypervisorError
 from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
+    Disk,
     Domain,
     DomainEvent,
     DomainEventKind,
@@ -31,6 +32,7 @@ from pvc_plugins.hypervisors.libvirt_driver.bindings import (
     session,
 )
 from pvc_plugins.hypervisors.libvirt_driver.connection import KeptConnection
+from pvc_plugins.hypervisors.libvirt_driver.disks import DiskRemovals, attach, detach, disks_of
 from pvc_plugins.hypervisors.libvirt_driver.events import LifecycleReader
 from pvc_plugins.hypervisors.libvirt_driver.facts import domains_from, host_facts, statistics_of_active
 from pvc_plugins.hypervisors.libvirt_driver.jobs import ForeignJobs
@@ -55,6 +57,7 @@ class LibvirtHypervisor:
         self._events = EventDispatcher(f"hypervisor-events-{node}")
         self._kept = KeptConnection(self._options.uri, self._prepare, self._list_anew, f"hypervisor-connection-{node}")
         self._lifecycle = LifecycleReader()
+        self._removals = DiskRemovals()
         self._foreign_jobs = ForeignJobs(self._options.uri)
         self._changing_migrations = threading.Lock()
         self._migrations: dict[str, OutgoingMigration] = {}
@@ -88,6 +91,10 @@ class LibvirtHypervisor:
             active = frozenset(domain.UUIDString() for domain, _ in statistics)
             return domains_from(statistics, own | self._foreign_jobs.of(active - own))
 
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        with self._command() as connection:
+            return disks_of(connection, uuid)
+
     def migration_uri(self, node: str) -> str:
         return filled(self._options.migration_uri, node, self._peer_address(node))
 
@@ -105,6 +112,14 @@ class LibvirtHypervisor:
 
     def destroy(self, uuid: str) -> None:
         self._unless_gone(uuid, lambda domain: domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT))
+
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        with self._command() as connection:
+            attach(connection, uuid, xml)
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        with self._command() as connection:
+            detach(connection, uuid, device, timeout_s, self._removals)
 
     def migrate(
         self,
@@ -185,6 +200,9 @@ class LibvirtHypervisor:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_migration_iteration),
             (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job_completed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_device_added),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device_removed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_device_kept),
         )
         return [connection.domainEventRegisterAny(None, event, callback, None) for event, callback in listeners]
 
@@ -205,3 +223,14 @@ class LibvirtHypervisor:
 
     def _on_job_completed(self, _connection: object, domain: LibvirtDomain, _job: object, _opaque: None) -> None:
         self._events.post(DomainEvent(domain.UUIDString(), DomainEventKind.OTHER, "job completed"))
+
+    def _on_device_added(self, _connection: object, domain: LibvirtDomain, alias: str, _opaque: None) -> None:
+        self._events.post(DomainEvent(domain.UUIDString(), DomainEventKind.DISKS, f"{alias} was added"))
+
+    def _on_device_removed(self, _connection: object, domain: LibvirtDomain, alias: str, _opaque: None) -> None:
+        uuid = domain.UUIDString()
+        self._removals.removed(uuid, alias)
+        self._events.post(DomainEvent(uuid, DomainEventKind.DISKS, f"{alias} was removed"))
+
+    def _on_device_kept(self, _connection: object, domain: LibvirtDomain, alias: str, _opaque: None) -> None:
+        self._removals.refused(domain.UUIDString(), alias)

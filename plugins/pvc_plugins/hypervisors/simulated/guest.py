@@ -14,6 +14,7 @@ The attributes of `<sim:guest xmlns:sim="https://pvc.example/simulated/1" .../>`
 | `migrate-failures` | 0 | so many migrations fail half-way |
 | `needs-downtime-ms` | 0 | with a lower maximum downtime its migration never ends by itself |
 | `starts-only-on` | any | the only node where it starts |
+| `keeps-disks` | no | `yes`: it never lets go of a disk |
 | `crashes-after-s` | never | it crashes so long after each start |
 """
 
@@ -37,6 +38,7 @@ class GuestBehaviour:
     boot_s: float | None = None
     shutdown_s: float = 0.2
     ignores_shutdown: bool = False
+    keeps_disks: bool = False
     migrate_s: float | None = None
     start_failures: int = 0
     migrate_failures: int = 0
@@ -54,6 +56,7 @@ def behaviour_of(xml: str) -> GuestBehaviour:
         boot_s=reader.seconds("boot-s"),
         shutdown_s=reader.seconds("shutdown-s", 0.2),
         ignores_shutdown=reader.flag("ignores-shutdown"),
+        keeps_disks=reader.flag("keeps-disks"),
         migrate_s=reader.seconds("migrate-s"),
         start_failures=reader.count("start-failures"),
         migrate_failures=reader.count("migrate-failures"),

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pvc_core.disk_xml import device_of, disks_in, with_disks, without_disk
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
 from pvc_core.hypervisor_events import EventDispatcher, tell_progress
-from pvc_core.ports import Domain, DomainEvent, DomainState, HostFacts, MigrationProgress, Subscription
+from pvc_core.ports import Disk, Domain, DomainEvent, DomainState, HostFacts, MigrationProgress, Subscription
 from pvc_plugins.hypervisors.simulated.console import GuestConsole, console_of
 from pvc_plugins.hypervisors.simulated.guest import GuestBehaviour, behaviour_of
 from pvc_plugins.hypervisors.simulated.moment import Moment
@@ -100,6 +101,10 @@ class SimulatedHypervisor:
                 for domain in moment.domains(node=self._node)
             )
 
+    def disks(self, uuid: str) -> tuple[Disk, ...]:
+        with self._looking() as moment:
+            return disks_in(self._active(moment, uuid).xml)
+
     def migration_uri(self, node: str) -> str:
         return f"simulated://{node}"
 
@@ -142,6 +147,29 @@ class SimulatedHypervisor:
             if domain is not None:
                 moment.end(domain, Happening.DESTROYED)
 
+    def attach_disk(self, uuid: str, xml: str) -> None:
+        with self._changing() as moment:
+            domain = self._active(moment, uuid)
+            try:
+                changed = replace(domain, xml=with_disks(domain.xml, [xml]))
+            except InvalidInput as error:
+                raise HypervisorError(f"XML error: {error}") from error
+            moment.put(changed, Happening.DISK_ATTACHED, device_of(xml))
+
+    def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
+        ends_at = self._world.now() + timeout_s
+        while True:
+            with self._changing() as moment:
+                domain = self._active(moment, uuid)
+                if device not in [disk.device for disk in disks_in(domain.xml)]:
+                    return
+                if not behaviour_of(domain.xml).keeps_disks:
+                    moment.put(replace(domain, xml=without_disk(domain.xml, device)), Happening.DISK_DETACHED, device)
+                    return
+            if self._world.now() >= ends_at:
+                raise HypervisorError(f"the guest has not let go of {device} within {timeout_s:g} s")
+            time.sleep(_POLL_INTERVAL_S)
+
     def migrate(
         self,
         uuid: str,
@@ -179,6 +207,12 @@ class SimulatedHypervisor:
             return console_of(domain, moment.now)
 
     # ---------------------------------------------------------------------------------------------- how
+
+    def _active(self, moment: Moment, uuid: str) -> SimulatedDomain:
+        domain = moment.domain(self._node, uuid)
+        if domain is None:
+            raise HypervisorError(f"no domain {uuid} runs on {self._node}")
+        return domain
 
     def _try_to_create(self, moment: Moment, domain: SimulatedDomain, behaviour: GuestBehaviour) -> str:
         """Begin the start; or the reason why it fails, which is remembered."""

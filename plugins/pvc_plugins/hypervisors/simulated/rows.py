@@ -21,6 +21,8 @@ class Happening(enum.StrEnum):
     START_FAILED = "start-failed"
     CREATED = "created"
     BOOTED = "booted"
+    DISK_ATTACHED = "disk-attached"
+    DISK_DETACHED = "disk-detached"
     SHUTDOWN_ASKED = "shutdown-asked"
     POWERED_OFF = "powered-off"
     DESTROYED = "destroyed"

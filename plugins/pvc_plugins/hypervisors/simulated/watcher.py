@@ -28,6 +28,8 @@ _KINDS = {
     Happening.DESTROYED: DomainEventKind.STOPPED,
     Happening.CRASHED: DomainEventKind.CRASHED,
     Happening.POWER_LOST: DomainEventKind.CRASHED,
+    Happening.DISK_ATTACHED: DomainEventKind.DISKS,
+    Happening.DISK_DETACHED: DomainEventKind.DISKS,
     Happening.LEFT: DomainEventKind.OTHER,
     Happening.MIGRATION_BEGAN: DomainEventKind.OTHER,
     Happening.MIGRATION_FAILED: DomainEventKind.OTHER,

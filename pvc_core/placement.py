@@ -17,7 +17,7 @@ before what the selector says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -97,13 +97,18 @@ class Placer:
         """For several decisions on one snapshot, each of which sees the ones before it."""
         return Planner(self, snapshot)
 
-    def place_many(self, requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot) -> tuple[Decision, ...]:
+    def place_many(
+        self, requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot, behind: Collection[str] = ()
+    ) -> tuple[Decision, ...]:
         """Choose a node for each: highest priority first, then the largest memory, then by name.
+
+        behind: the UUIDs of VMs that come after all others of the same priority.
 
         VMs that hard rules keep together come one after the other, as early as the most urgent of them. The decisions
         come in that order, which is the order to carry them out; `Decision.uuid` says whose each is.
         """
-        return self.planner(snapshot).place_all(requests)
+        planner = self.planner(snapshot)
+        return tuple(planner.place(request) for request in planner.in_order(requests, behind))
 
 
 class Planner:
@@ -124,9 +129,13 @@ class Planner:
         """As `Placer.place_many`, with the VMs planned so far."""
         return tuple(self.place(request) for request in self.in_order(requests))
 
-    def in_order(self, requests: Iterable[PlacementRequest]) -> tuple[PlacementRequest, ...]:
+    def in_order(
+        self, requests: Iterable[PlacementRequest], behind: Collection[str] = ()
+    ) -> tuple[PlacementRequest, ...]:
         """The requests in the order in which they are to be placed, now that they are known to be all."""
         ordered = tuple(sorted(requests, key=urgency))
+        if behind:
+            ordered = tuple(sorted(ordered, key=lambda one: (-one.metadata.priority, one.uuid in behind)))
         concerned = [request for request in ordered if self.is_under_rules(request)]
         if not concerned:
             return ordered

@@ -9,7 +9,7 @@ before it counts; the moves of the second are checked against limits and memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,14 +82,19 @@ class Arrangement:
 
 
 def arrange(
-    requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer, effort: int = EFFORT
+    requests: Iterable[PlacementRequest],
+    snapshot: ClusterSnapshot,
+    placer: Placer,
+    effort: int = EFFORT,
+    behind: Collection[str] = (),
 ) -> Arrangement:
     """A place for each VM, where the order of moves does not matter: of a drained or lost node.
 
     By their selectors one by one; if that leaves one out, in the arrangement that leaves out as few as possible.
+    behind: the UUIDs of VMs that come after all others of the same priority.
     """
     by_uuid = {request.uuid: request for request in requests}
-    decisions = placer.place_many(by_uuid.values(), snapshot)
+    decisions = placer.place_many(by_uuid.values(), snapshot, behind)
     left_out = [decision for decision in decisions if not decision.node]
     if not left_out:
         return Arrangement(decisions, True)
@@ -97,7 +102,7 @@ def arrange(
         return Arrangement(decisions, False)
     ordered = [by_uuid[decision.uuid] for decision in decisions]
     columns = columns_of(ordered, snapshot, placer)
-    weights = weights_of([request.metadata.priority for request in ordered])
+    weights = weights_of([2 * request.metadata.priority - (request.uuid in behind) for request in ordered])
     found = assign(columns, weights, effort)
     gained = sum(weights[vm] for vm, node in enumerate(found.nodes) if node != NOWHERE)
     if gained <= sum(weight for weight, decision in zip(weights, decisions, strict=True) if decision.node):

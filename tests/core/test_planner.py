@@ -91,6 +91,19 @@ def test_small_medium_and_large_all_get_a_place_without_overcommit_in_whichever_
     }
 
 
+def test_of_the_same_priority_those_that_come_behind_get_what_the_others_leave() -> None:
+    nodes = [a_node("hv2", memory_mib=2048), a_node("hv4", memory_mib=4096)]
+    requests = [
+        a_request("first", memory_mib=2048, priority=2),
+        a_request("large", memory_mib=3072, priority=1),
+        a_request("small", memory_mib=512),
+        a_request("behind", memory_mib=1024),
+    ]
+    for behind, left_out in (((), "small"), ((requests[3].uuid,), "behind")):
+        found = arrange(requests, a_snapshot(nodes, (), NO_RESERVE), PLACER, behind=behind)
+        assert [decision.vm for decision in found.decisions if not decision.node] == [left_out]
+
+
 def test_vcpus_decide_where_memory_is_no_matter() -> None:
     """One by one "b" would take the two cores that "c" needs."""
     nodes = [a_node("hv1", cores=3, memory_mib=65536), a_node("hv2", cores=2, memory_mib=32768)]

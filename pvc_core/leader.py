@@ -8,7 +8,7 @@ into the report and does not stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -50,13 +50,17 @@ from pvc_core.vm_states import OFF, VmEvent
 __all__ = ["LeaderAction", "Policies", "belongs_to", "change_for", "comes_back", "decide", "drain_of"]
 
 
-def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[LeaderAction, ...]:
-    """What to do now for nodes that are recovered, drained or taken back, for the applied plan, held and failed VMs."""
+def decide(
+    snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str] = ()
+) -> tuple[LeaderAction, ...]:
+    """What to do now for nodes that are recovered, drained or taken back, for the applied plan, held and failed VMs.
+
+    together: the nodes that are `lost_together`.
+    """
     actions: list[LeaderAction] = []
     slots = Slots.of(snapshot)
-    for name in sorted(snapshot.nodes) if snapshot.pause is None else ():
-        if leader_recovery.is_known_off(name, snapshot):
-            actions += leader_recovery.recover(snapshot.nodes[name], snapshot, placer, policies)
+    if snapshot.pause is None:
+        actions += leader_recovery.recover(snapshot, placer, policies, together)
     for name in sorted(snapshot.nodes):
         node = snapshot.nodes[name]
         if is_lost(node, snapshot):
@@ -69,7 +73,7 @@ def decide(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tup
             actions += unflush(node, snapshot, placer, slots)
     actions += leader_plan.decide(snapshot, placer, slots)
     if snapshot.pause is None:
-        actions += leader_held.start_held(snapshot, placer, policies)
+        actions += leader_held.start_held(snapshot, placer, policies, together)
     actions += leader_retry.retry_failed(snapshot, placer, policies)
     return tuple(_first_per_vm(actions))
 

@@ -2,26 +2,29 @@
 """leader_held: held VMs start as soon as what they wait for is there: any candidate, or their home in service.
 
 Everything that may make one appear changes the snapshot (a node returns, memory comes free, a limit is another), so
-they are placed anew on each, the most important first, after what drains are about to need.
+they are placed anew on each, the most important first, after what drains are about to need, and in one order with the
+VMs of lost nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pvc_core import changes
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.leader_actions import Policies, StartHeld, drain_of
-from pvc_core.leader_recovery import after_loss
+from pvc_core.leader_recovery import after_loss, still_to_place
 from pvc_core.model import NodeMode, VmRecord, VmState
 from pvc_core.placement import Placer
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 
 
-def start_held(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> Iterator[StartHeld]:
-    """A start for each that has a candidate now."""
+def start_held(
+    snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str] = ()
+) -> Iterator[StartHeld]:
+    """A start for each that has a candidate now. together: the nodes that are `lost_together`."""
     due = {
         uuid: vm.value
         for uuid, vm in snapshot.vms.items()
@@ -32,8 +35,9 @@ def start_held(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) ->
         return
     planner = placer.planner(snapshot)
     planner.place_all(_leaving(snapshot))
-    for decision in planner.place_all(_request(record, snapshot) for record in due.values()):
-        if decision.node:
+    recovered = still_to_place(snapshot, placer, policies, together)
+    for decision in planner.place_all([*(_request(record, snapshot) for record in due.values()), *recovered]):
+        if decision.node and decision.uuid in due:
             until = "a node can take it" if _waits_for_any(due[decision.uuid]) else "its home is there and has room"
             yield StartHeld(decision.node, decision.uuid, f"it was held until {until}; {decision.reason}", decision)
 

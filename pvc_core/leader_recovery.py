@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""leader_recovery: what becomes of the VMs of a node that is known to be off, by the most important first.
+"""leader_recovery: what becomes of the VMs of nodes that are known to be off, by the most important first.
 
-Where they go is planned for all at once, as in a drain. What a VM's owner was stopping is off now and stays so. A
-migration that was under way is looked for at its other end, where the guest may have arrived.
+Where they go is planned for all at once, as in a drain, and together with the VMs of nodes that were lost with theirs
+and are about to be proven off: a VM that could only have the place of a more important one of these waits. What a VM's
+owner was stopping is off now and stays so. A migration that was under way is looked for at its other end, where the
+guest may have arrived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -20,8 +22,8 @@ from pvc_core.leader_actions import FinishRecovery, LoseVm, Policies, RecoverVm,
 from pvc_core.leader_flush import EFFORT
 from pvc_core.leader_ready import by_importance
 from pvc_core.model import FenceStep, VmRecord, VmState, is_being_recovered
-from pvc_core.placement import Placer
-from pvc_core.planner import arrange
+from pvc_core.placement import Decision, Placer
+from pvc_core.planner import Arrangement, arrange
 from pvc_core.plugin_types import LossPolicy, PlacementRequest, RecoveryPolicy
 from pvc_core.policy_answers import policy_says
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -29,6 +31,7 @@ from pvc_core.vm_states import OFF, VmEvent
 
 OF_ANSWER = {"hold": VmEvent.LOST_HELD, "stop": VmEvent.LOST}
 """What is written of a VM that its policy does not restart."""
+NOTHING = Arrangement((), True)
 
 
 def is_known_off(name: str, snapshot: ClusterSnapshot) -> bool:
@@ -37,26 +40,71 @@ def is_known_off(name: str, snapshot: ClusterSnapshot) -> bool:
     return node is not None and is_being_recovered(node.record.value)
 
 
-def recover(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> list[RecoveryAction]:
-    """What to do now for the VMs of a node that is known to be off; nothing while its ledger does not parse."""
-    if changes.unreadable_ledger(snapshot, node.name):
-        return []
-    actions: list[RecoveryAction] = [*_settled(node, snapshot)]
-    seen = {action.uuid for action in actions if not isinstance(action, FinishRecovery)}
-    wanted = [vm.value for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF]
-    actions += _restarts(node.name, [vm for vm in wanted if vm.uuid not in seen], snapshot, placer, policies)
-    return actions or [FinishRecovery(node.name, "all VMs that were to run there have been dealt with")]
+@dataclass(frozen=True)
+class _Due:
+    """A VM of the lost `node` that is to start elsewhere. note: what its policy's answer has to add to the reason."""
+
+    node: str
+    request: PlacementRequest
+    note: str
+
+
+def recover(
+    snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str] = ()
+) -> list[RecoveryAction]:
+    """What to do now for the VMs of all nodes that are known to be off; nothing while a node's ledger does not parse.
+
+    together: the nodes that are `lost_together`, whether known to be off or not.
+    """
+    nodes = _known_off(snapshot)
+    settled = [action for node in nodes for action in _settled(node, snapshot)]
+    lost, due = _by_policy(nodes, snapshot, placer, policies)
+    awaited = _awaited(snapshot, placer, policies, together) if due else []
+    may_wait = [one for one in due if one.node in together]
+    actions: list[RecoveryAction] = [*settled, *lost, *_restarts(due, awaited, may_wait, snapshot, placer)]
+    busy = {action.node for action in settled}
+    for node in nodes:
+        if node.name not in busy and not _has_guests(node, snapshot):
+            actions.append(FinishRecovery(node.name, "all VMs that were to run there have been dealt with"))
+    return actions
+
+
+def still_to_place(
+    snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str]
+) -> list[PlacementRequest]:
+    """The VMs of lost nodes that are to start elsewhere, now or as soon as their node is known to be off."""
+    nodes = _known_off(snapshot)
+    due = _by_policy(nodes, snapshot, placer, policies)[1]
+    return [one.request for one in (*due, *_awaited(snapshot, placer, policies, together))]
+
+
+def _known_off(snapshot: ClusterSnapshot) -> list[NodeView]:
+    return _readable((name for name in snapshot.nodes if is_known_off(name, snapshot)), snapshot)
+
+
+def _readable(names: Iterable[str], snapshot: ClusterSnapshot) -> list[NodeView]:
+    return [snapshot.nodes[name] for name in sorted(names) if not changes.unreadable_ledger(snapshot, name)]
+
+
+def _awaited(snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str]) -> list[_Due]:
+    """What is to start elsewhere of the nodes that are not known to be off yet."""
+    names = (name for name in together if name in snapshot.nodes and not is_known_off(name, snapshot))
+    return _by_policy(_readable(names, snapshot), snapshot, placer, policies)[1]
+
+
+def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    return any(vm.value.state not in OFF for vm in snapshot.vms_by_node.get(node.name, ()))
 
 
 def _settled(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[RecoverVm | LoseVm]:
     """The VMs for which no place has to be found."""
     off = f"{node.name} is off"
-    for uuid, vm in sorted(snapshot.vms.items(), key=lambda item: by_importance(item[1].value)):
-        record = vm.value
+    uuids = {vm.value.uuid for vm in snapshot.vms_by_node.get(node.name, ())}
+    uuids |= snapshot.arriving.get(node.name, frozenset())
+    for record in sorted((snapshot.vms[uuid].value for uuid in uuids), key=by_importance):
+        uuid = record.uuid
         if record.target == node.name and record.node != node.name:
             yield LoseVm(node.name, uuid, VmEvent.TARGET_LOST, f"{off}, to which it was migrating")
-        elif record.node != node.name:
-            continue
         elif record.state is VmState.SHUTTING_DOWN:
             yield LoseVm(node.name, uuid, VmEvent.ENDED, f"{off}, on which it was shutting down")
         elif record.state is VmState.MIGRATING and not is_known_off(record.target, snapshot):
@@ -64,25 +112,60 @@ def _settled(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[RecoverVm | 
             yield RecoverVm(node.name, uuid, record.target, reason)
 
 
-def _restarts(
-    node: str, due: list[VmRecord], snapshot: ClusterSnapshot, placer: Placer, policies: Policies
-) -> Iterator[RecoverVm | LoseVm]:
-    restarted = []
-    for record in sorted(due, key=by_importance):
+def _by_policy(
+    nodes: Sequence[NodeView], snapshot: ClusterSnapshot, placer: Placer, policies: Policies
+) -> tuple[list[LoseVm], list[_Due]]:
+    """Of these nodes' VMs those that their policies do not restart, and those that they do."""
+    settled = {action.uuid for node in nodes for action in _settled(node, snapshot)}
+    left = [vm.value for node in nodes for vm in snapshot.vms_by_node.get(node.name, ())]
+    lost, due = list[LoseVm](), list[_Due]()
+    for record in sorted(left, key=by_importance):
+        if record.state in OFF or record.uuid in settled:
+            continue
         answer, note = after_loss(record, snapshot, placer, policies)
         if answer == "restart":
-            restarted.append((record, note))
+            request = PlacementRequest.for_vm(record, exclude=frozenset({record.node}))
+            due.append(_Due(record.node, request, note))
         else:
-            reason = f"{node} is off; recovery policy {record.metadata.recovery_policy}{note}"
-            yield LoseVm(node, record.uuid, OF_ANSWER[answer], reason)
-    requests = [PlacementRequest.for_vm(record, exclude=frozenset({node})) for record, _ in restarted]
-    notes = {record.uuid: note for record, note in restarted}
-    for decision in arrange(requests, snapshot, placer, EFFORT).decisions if requests else ():
-        reason = f"{node} is off; {decision.reason}{notes[decision.uuid]}"
+            reason = f"{record.node} is off; recovery policy {record.metadata.recovery_policy}{note}"
+            lost.append(LoseVm(record.node, record.uuid, OF_ANSWER[answer], reason))
+    return lost, due
+
+
+def _restarts(
+    due: Sequence[_Due], awaited: Sequence[_Due], may_wait: Sequence[_Due], snapshot: ClusterSnapshot, placer: Placer
+) -> Iterator[RecoverVm | LoseVm]:
+    """A start for each that has a place; without one it is held, unless it waits for one."""
+    by_uuid = {one.request.uuid: one for one in due}
+    for decision in _places(due, awaited, may_wait, snapshot, placer):
+        one = by_uuid[decision.uuid]
+        reason = f"{one.node} is off; {decision.reason}{one.note}"
         if decision.node:
-            yield RecoverVm(node, decision.uuid, decision.node, reason, decision)
+            yield RecoverVm(one.node, decision.uuid, decision.node, reason, decision)
         else:
-            yield LoseVm(node, decision.uuid, VmEvent.LOST_HELD, reason, decision)
+            yield LoseVm(one.node, decision.uuid, VmEvent.LOST_HELD, reason, decision)
+
+
+def _places(
+    due: Sequence[_Due], awaited: Sequence[_Due], may_wait: Sequence[_Due], snapshot: ClusterSnapshot, placer: Placer
+) -> Iterator[Decision]:
+    """A decision for each that is due, but for those that wait, lest they take the place of an awaited one."""
+    requests = [one.request for one in due]
+    least = min((one.request.metadata.priority for one in may_wait), default=None)
+    ahead = [one.request for one in awaited if least is not None and one.request.metadata.priority > least]
+    uuids = frozenset(request.uuid for request in ahead)
+    arrangement = arrange([*requests, *ahead], snapshot, placer, EFFORT, behind=uuids) if due else NOTHING
+    decisions = [decision for decision in arrangement.decisions if decision.uuid not in uuids]
+    if not ahead or all(decision.node for decision in decisions):
+        yield from decisions
+        return
+    patient = {one.request.uuid for one in may_wait}
+    alone = {decision.uuid: decision for decision in arrange(requests, snapshot, placer, EFFORT).decisions}
+    for decision in decisions:
+        if decision.node:
+            yield decision
+        elif not (alone[decision.uuid].node and decision.uuid in patient):
+            yield alone[decision.uuid]
 
 
 def after_loss(record: VmRecord, snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[str, str]:
@@ -150,7 +233,7 @@ def _while_recovering(change: Change, node: NodeView) -> Change:
 
 def _finish(action: FinishRecovery, node: NodeView, snapshot: ClusterSnapshot, now: str) -> Change:
     """Only if no VM has come since: the ledger is as it was seen."""
-    if any(vm.value.state not in OFF for vm in snapshot.vms_by_node.get(node.name, ())):
+    if _has_guests(node, snapshot):
         raise Refused(node.name, "there is a VM left to recover")
     before = node.record.value
     assert before.fence is not None

@@ -17,7 +17,9 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import PvcError
 from pvc_core.fence_memory import AskAgents, FenceAction, FenceMemory
 from pvc_core.fencing import FenceVerdict
+from pvc_core.lost_together import lost_together
 from pvc_core.ports import Clock, ClusterStore, Threads
+from pvc_core.snapshot import ClusterSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,10 @@ class FenceRunner:
             else:
                 return 0.0
         return None if decision.wake_at_s is None else max(0.0, decision.wake_at_s - self._clock.monotonic_s())
+
+    def lost_together(self, snapshot: ClusterSnapshot) -> frozenset[str]:
+        """The nodes whose VMs are recovered as those of one, by what the last round has seen."""
+        return lost_together(snapshot, self._memory, self._clock.monotonic_s())
 
     def _there_after_all(self, nodes: tuple[str, ...]) -> frozenset[str]:
         """Those of them whose life sign is in the store."""

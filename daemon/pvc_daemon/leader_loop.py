@@ -109,7 +109,9 @@ class LeaderLoop:
             # A maintenance that ends now is over before it is looked who is lost.
             dues_s = (self._maintenance_runner.run(view), self._fence_runner.run(view, self._stopping.is_set))
             wait_s = min([LOOK_AGAIN_S, *(due_s for due_s in dues_s if due_s is not None)])
-            for action in leader.decide(view.snapshot(), self._placer, self._registry.recovery_policies):
+            snapshot = view.snapshot()
+            together = self._fence_runner.lost_together(snapshot)
+            for action in leader.decide(snapshot, self._placer, self._registry.recovery_policies, together):
                 if self._stopping.is_set() or not self._carry_out(action, view):
                     break
             self._fence_checker.look(view, self._stopping.is_set)

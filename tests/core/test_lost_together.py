@@ -11,7 +11,7 @@ import pytest
 
 from pvc_core import layout, leader
 from pvc_core.errors import BrokenRecord
-from pvc_core.fence_memory import AskAgents, FenceMemory, answered, look
+from pvc_core.fence_memory import AskAgents, FenceMemory, answered, asked, look
 from pvc_core.fencing import FenceVerdict
 from pvc_core.leader_actions import FinishRecovery, LeaderAction, LoseVm, RecoverVm, StartHeld
 from pvc_core.lost_together import LONGEST_WAIT_S, lost_together
@@ -165,7 +165,8 @@ def lost(memory: FenceMemory, now_s: float, *nodes: NodeView, settings: Settings
 
 
 def refused(node: str = "hv2") -> FenceMemory:
-    return answered(FenceMemory(), AskAgents(node, 1, "it is lost"), FenceVerdict(False, "no answer"), 1.0)
+    ask = AskAgents(node, 1, "it is lost")
+    return answered(asked(FenceMemory(), ask), ask, FenceVerdict(False, "no answer"), 1.0)
 
 
 def test_a_node_is_waited_for_from_its_loss_for_a_bounded_time() -> None:

@@ -161,6 +161,17 @@ class StoreUnavailable(PvcError):
 
 
 @dataclass(eq=False)
+class StorageUnavailable(PvcError):
+    """A storage backend did not get an answer from its storage in time, or cannot ask it from this host."""
+
+    backend: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the storage {self.backend} is not available: {self.problem}"
+
+
+@dataclass(eq=False)
 class TooLarge(PvcError):
     """A value or transaction over the limit, refused before it was sent."""
 
@@ -260,6 +271,7 @@ MEANINGS: dict[type[PvcError], ErrorMeaning] = {
     BrokenRecord: ErrorMeaning("broken_record", 409, 5),
     Conflict: ErrorMeaning("conflict", 409, 5),
     StoreUnavailable: ErrorMeaning("store_unavailable", 503, 7),
+    StorageUnavailable: ErrorMeaning("storage_unavailable", 503, 7),
     TooLarge: ErrorMeaning("too_large", 413, 2),
     HypervisorError: ErrorMeaning("hypervisor_error", 502, 1),
     PluginError: ErrorMeaning("plugin_error", 500, 1),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.fencing import FenceRequest, FenceVerdict, checked_verdict
@@ -86,8 +86,8 @@ class StorageBackend(Protocol):
 
     Errors are `PvcError`s: `NotFound` (a pool, a volume), `AlreadyExists`, `InvalidInput` (a name that
     `check_volume_name` refuses, a size), and `Refused` for what makes sense but not now. What is refused has changed
-    nothing. Every call returns or raises within a bounded time, also when the storage is away. A size is what was
-    asked for or more, where the storage has units of its own; it is never less.
+    nothing. Every call returns or raises within a bounded time, also when the storage is away (`StorageUnavailable`).
+    A size is what was asked for or more, where the storage has units of its own; it is never less.
     """
 
     @property
@@ -225,6 +225,28 @@ class FencesClients(Protocol):
 
     def admit_clients(self, request: FenceRequest) -> None:
         """Let the node's clients in again, those it starts from now on. No error when they were never shut out."""
+
+
+@dataclass(frozen=True)
+class HostSecret:
+    """What libvirt has to know on a host before guests there reach a storage.
+
+    uuid: how a disk names it. kind: libvirt's usage type, such as "ceph". name: for the operator, one for each secret
+    of a host. key: in base64; nobody but the host's libvirt is told.
+    """
+
+    uuid: str
+    kind: str
+    name: str
+    key: str = field(repr=False)
+
+
+@runtime_checkable
+class KeepsHostSecrets(Protocol):
+    """What a backend may offer besides, whose disks need a secret of libvirt's."""
+
+    def host_secrets(self) -> Sequence[HostSecret]:
+        """The secrets that the disks of `disk_xml` name. They may change; what is asked for before a start is right."""
 
 
 CAPABILITY_PROTOCOLS: Mapping[StorageCapability, type] = MappingProxyType(

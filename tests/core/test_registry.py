@@ -70,14 +70,25 @@ def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
     assert list(registry.recovery_policies) == ["restart", "stay", "stop"]
     assert list(registry.stores) == ["sqlite", "zookeeper"]
     assert list(registry.hypervisors) == ["libvirt", "simulated"]
-    assert list(registry.storage_backends) == ["directory"]
+    assert list(registry.storage_backends) == ["ceph", "directory"]
     assert {(info.distribution, info.state) for info in registry.plugins} == {("pvc", "active")}
     assert registry.selectors["mem"].plugin == "selectors"
 
 
 def test_what_a_daemon_publishes_of_its_plugins() -> None:
     registry = Registry.load(blocked=["recovery"])
-    others = {"directory", "exec", "fence-agents", "filters", "hypervisors", "mail", "selectors", "stores", "webhook"}
+    others = {
+        "ceph",
+        "directory",
+        "exec",
+        "fence-agents",
+        "filters",
+        "hypervisors",
+        "mail",
+        "selectors",
+        "stores",
+        "webhook",
+    }
     assert set(registry.plugin_versions) == others
     assert registry.driver_names["selectors"] == ("even", "load", "mem", "memprov", "vcpus", "vms")
     assert registry.driver_names["recovery_policies"] == ()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""volumes: images are listed, made, resized, renamed, cloned and removed; one that somebody has open is not removed.
+
+Listing asks the images' headers all at once instead of opening one image after the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Any
+from uuid import uuid4
+
+from pvc_core.errors import AlreadyExists, InvalidInput, Refused
+from pvc_core.storage import Volume, check_volume_name, check_volume_size
+from pvc_storage_backends.ceph import bindings
+from pvc_storage_backends.ceph.failures import Subject, explained, meaning
+from pvc_storage_backends.ceph.pools import CephPools
+from pvc_storage_backends.ceph.snapshots import HIDDEN, is_hidden, own_snapshots
+from pvc_storage_backends.ceph.users import check_unused, known_nodes
+
+_NOT_A_SNAPSHOT = struct.pack("<Q", 2**64 - 2)
+_SIZE_ANSWER = struct.Struct("<BQ")  # the binary logarithm of an object's size, and the image's size
+
+
+class CephVolumes(CephPools):
+    """`StorageBackend`'s volumes, `ResizesVolumes` and `ClonesVolumes`."""
+
+    def volumes(self, pool: str) -> tuple[Volume, ...]:
+        """See `StorageBackend`. An image whose making or removal was broken off, and cannot be opened, is none."""
+        with self.opened(pool) as ioctx:
+            images = {each["name"]: each["id"] for each in bindings.load().rbd.RBD().list2(ioctx)}
+            sizes = _sizes(ioctx, images)
+        return tuple(Volume(pool, name, sizes[name]) for name in sorted(sizes))
+
+    def volume(self, pool: str, name: str) -> Volume:
+        """See `StorageBackend`."""
+        with self.image(pool, name) as image:
+            return Volume(pool, name, image.size())
+
+    def create_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
+        """See `StorageBackend`."""
+        check_volume_name(name)
+        check_volume_size(size_bytes)
+        with self.alone(pool, name), self.opened(pool) as ioctx:
+            self.check_free(ioctx, pool, name)
+            self.check_room(pool, size_bytes)
+            with explained(Subject("volume", name)):
+                bindings.load().rbd.RBD().create(ioctx, name, size_bytes, old_format=False, features=features())
+        return Volume(pool, name, size_bytes)
+
+    def rename_volume(self, pool: str, name: str, new_name: str) -> Volume:
+        """See `StorageBackend`. Whoever has it open keeps it."""
+        check_volume_name(new_name, "new_name")
+        with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
+            self.volume(pool, name)
+            self.check_free(ioctx, pool, new_name)
+            with explained(Subject("volume", name, new_name)):
+                bindings.load().rbd.RBD().rename(ioctx, name, new_name)
+            return self.volume(pool, new_name)
+
+    def remove_volume(self, pool: str, name: str) -> None:
+        """See `StorageBackend`. One that has clones is refused."""
+        with self.alone(pool, name), self.connection.using() as rados, self.opened(pool) as ioctx:
+            with self.image(pool, name) as image:
+                check_unused(name, image, known_nodes(rados))
+                if kept := [snapshot["name"] for snapshot in own_snapshots(image)]:
+                    raise Refused(f"volume {name}", f"has snapshots: {', '.join(sorted(kept))}")
+                if clones := sorted(f"{each['pool']}/{each['image']}" for each in image.list_children2()):
+                    raise Refused(f"volume {name}", f"has clones that need it: {', '.join(clones)}")
+                left_over = [each["name"] for each in image.list_snaps() if is_hidden(each)]
+            if left_over:
+                with self.image(pool, name, writing=True) as image:
+                    for snapshot in left_over:
+                        image.remove_snap(snapshot)
+            with explained(Subject("volume", name)):
+                bindings.load().rbd.RBD().remove(ioctx, name)
+
+    def resize_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
+        """See `ResizesVolumes`."""
+        with self.alone(pool, name):
+            has_bytes = self.volume(pool, name).size_bytes
+            if size_bytes < has_bytes:
+                raise InvalidInput("size_bytes", f"the volume has {has_bytes} already", str(size_bytes))
+            if size_bytes > has_bytes:
+                self.check_room(pool, size_bytes - has_bytes)
+                with self.image(pool, name, writing=True) as image:
+                    image.resize(size_bytes)
+        return Volume(pool, name, size_bytes)
+
+    def clone_volume(self, pool: str, name: str, new_name: str) -> Volume:
+        """See `ClonesVolumes`. The snapshot that the clone stands on shows nowhere and goes with the last clone."""
+        check_volume_name(new_name, "new_name")
+        hidden = f"{HIDDEN}{uuid4().hex}"
+        with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
+            size_bytes = self.volume(pool, name).size_bytes
+            self.check_free(ioctx, pool, new_name)
+            self.check_room(pool, size_bytes)
+            with self.image(pool, name, writing=True) as image:
+                image.create_snap(hidden)
+                try:
+                    with explained(Subject("volume", name, new_name)):
+                        rbd = bindings.load().rbd.RBD()
+                        rbd.clone(ioctx, name, hidden, ioctx, new_name, features=features())
+                finally:
+                    image.remove_snap(hidden)  # from then on it is in Ceph's trash for as long as the clone needs it
+        return Volume(pool, new_name, size_bytes)
+
+    def check_free(self, ioctx: Any, pool: str, name: str) -> None:
+        """Raises `AlreadyExists` when the pool has a volume of this name."""
+        if name in bindings.load().rbd.RBD().list(ioctx):
+            raise AlreadyExists("volume", name)
+
+
+def features() -> int:
+    """What an image of PVC's can do. Without the exclusive lock, a guest could not be shut out from one."""
+    rbd = bindings.load().rbd
+    return int(
+        rbd.RBD_FEATURE_LAYERING
+        | rbd.RBD_FEATURE_EXCLUSIVE_LOCK
+        | rbd.RBD_FEATURE_OBJECT_MAP
+        | rbd.RBD_FEATURE_FAST_DIFF
+        | rbd.RBD_FEATURE_DEEP_FLATTEN
+    )
+
+
+def _sizes(ioctx: Any, images: dict[str, str]) -> dict[str, int]:
+    """The size of each image that has a header, by name. images: name to ID, "" for the oldest format."""
+    answers: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
+
+    def asked(name: str, image_id: str) -> Any:
+        def answered(_: Any, data: bytes) -> None:
+            answers[name] = data
+
+        length = _SIZE_ANSWER.size
+        return ioctx.aio_execute(f"rbd_header.{image_id}", "rbd", "get_size", _NOT_A_SNAPSHOT, length, answered)
+
+    questions = {name: asked(name, image_id) for name, image_id in images.items() if image_id}
+    for name, question in questions.items():
+        question.wait_for_complete_and_cb()
+        code = abs(min(0, question.get_return_value()))
+        if code == 0:
+            sizes[name] = _SIZE_ANSWER.unpack(answers[name])[1]
+        elif code != errno.ENOENT:
+            raise meaning(code, Subject("volume", name))
+    for name, image_id in images.items():
+        if not image_id:
+            with bindings.load().rbd.Image(ioctx, name, read_only=True) as image:
+                sizes[name] = image.size()
+    return sizes

@@ -22,6 +22,7 @@ from pvc_core.agent_actions import (
     Start,
     Terminate,
 )
+from pvc_core.agent_disks import disks_of_ended, disks_of_running
 from pvc_core.agent_memory import NO_MEMORY, VmMemory, backoff_s, current_memory, recent_failures, start_limit
 from pvc_core.agent_snapshot import AgentDecision, AgentSnapshot, Seen
 from pvc_core.agent_starts import in_turn
@@ -141,7 +142,7 @@ def _stray(case: _Case) -> Step:
 
 def _when_running(case: _Case) -> Step:
     if case.is_active:
-        return _stuck_in_a_migration(case) or _settles(case)
+        return _stuck_in_a_migration(case) or _sooner(_settles(case), _disks(case))
     if case.domain is not None:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
     if case.has_powered_itself_off:
@@ -155,6 +156,20 @@ def _when_running(case: _Case) -> Step:
         reason = f"the guest ended{detail}; {count} failures in {window_s} s, giving up; {_how_to_go_on(case)}"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
     return Record(case.uuid, VmEvent.GONE, f"the guest ended{detail} while it should run"), None
+
+
+def _disks(case: _Case) -> Step:
+    """What its disks need, which nobody changes while it is paused or leaves."""
+    is_at_rest = case.domain is not None and case.domain.state is DomainState.RUNNING and not case.domain.job_active
+    return disks_of_running(case.record, case.memory, case.now_s) if is_at_rest else _NOTHING
+
+
+def _sooner(first: Step, second: Step) -> Step:
+    """The first step that is due; else the time of the one that is due first."""
+    if first[0] is not None:
+        return first
+    waits = [at_s for at_s in (first[1], second[1]) if at_s is not None]
+    return (second[0], None) if second[0] is not None else (None, min(waits, default=None))
 
 
 def _how_to_go_on(case: _Case) -> str:
@@ -195,6 +210,8 @@ def _when_starting(case: _Case) -> Step:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away before the start"), None
     if case.memory.created_s is not None:
         return _ended_at_once(case, case.memory.created_s)
+    if left := disks_of_ended(case.record):
+        return left, None
     failures = case.failures_s
     error = case.memory.start_error or case.memory.last_event
     if len(failures) >= start_limit(case.record, case.settings):
@@ -258,7 +275,7 @@ def shutdown_timeout_s(record: VmRecord, settings: Settings) -> int:
 def _when_off(case: _Case) -> Step:
     """stopped, failed, disabled: nothing may run."""
     if case.domain is None:
-        return _NOTHING
+        return disks_of_ended(case.record), None
     return Terminate(case.uuid, f"it runs, but its record says {case.record.state}", told=case.is_active), None
 
 

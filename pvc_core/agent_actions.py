@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pvc_core.vm_states import VmEvent
+from pvc_core.vm_volumes import VmVolume
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,40 @@ class Record:
     reason: str
 
 
-Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record
+@dataclass(frozen=True)
+class LookAtDisks:
+    """Ask the hypervisor which volumes the guest has."""
+
+    uuid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AttachDisk:
+    """Give the guest a disk for a volume of its record."""
+
+    uuid: str
+    volume: VmVolume
+    reason: str
+
+
+@dataclass(frozen=True)
+class DetachDisk:
+    """Take the disk of a volume that is leaving away from the guest."""
+
+    uuid: str
+    volume: VmVolume
+    reason: str
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """Write to the record that these volumes, which were leaving, have left."""
+
+    uuid: str
+    volumes: tuple[VmVolume, ...]
+    reason: str
+
+
+DiskAction = LookAtDisks | AttachDisk | DetachDisk | LetGo
+Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record | DiskAction

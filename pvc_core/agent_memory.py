@@ -7,12 +7,23 @@ ended is not known: it has vanished, and is started again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pvc_core.model import Settings, VmRecord
 from pvc_core.ports import DomainEvent, DomainEventKind, DomainState
 from pvc_core.vm_states import VmEvent
+
+
+@dataclass(frozen=True)
+class DiskTrouble:
+    """A volume whose disk could not be attached or detached: how often in a row, why, and when it is tried again."""
+
+    mark: str
+    problem: str
+    failures: int
+    again_s: float
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,8 @@ class VmMemory:
     state: not active there). live_failed: why a live migration failed in this transition, "" if not. created_s: when it
     was started in this transition. failures_s: times of failed starts and vanished domains. start_error: libvirt's
     reason of the last one. last_event: how the domain ended. was_asked: the guest was asked to power off in this life.
-    ended_by: its guest powered off, it ended otherwise, or "": it lives, or nobody heard how it ended.
+    ended_by: its guest powered off, it ended otherwise, or "": it lives, or nobody heard how it ended. disks: marks of
+    the volumes that the guest has, with their devices; None: not known. troubles: with disks of this life of the guest.
     """
 
     transition: int = -1
@@ -42,6 +54,8 @@ class VmMemory:
     last_event: str = ""
     was_asked: bool = False
     ended_by: Literal["guest", "other", ""] = ""
+    disks: Mapping[str, str] | None = None
+    troubles: tuple[DiskTrouble, ...] = ()
 
     @property
     def powered_itself_off(self) -> bool:
@@ -63,6 +77,8 @@ def current_memory(memory: VmMemory, record: VmRecord) -> VmMemory:
         last_event=memory.last_event,
         was_asked=memory.was_asked,
         ended_by=memory.ended_by,
+        disks=memory.disks,
+        troubles=memory.troubles,
     )
 
 
@@ -77,7 +93,7 @@ def asked(memory: VmMemory, now_s: float) -> VmMemory:
 
 def starting(memory: VmMemory) -> VmMemory:
     """The domain is about to be created: what was known of its last life does not count any more."""
-    return replace(memory, was_asked=False, ended_by="", created_s=None)
+    return replace(memory, was_asked=False, ended_by="", created_s=None, disks=None, troubles=())
 
 
 def created(memory: VmMemory, now_s: float) -> VmMemory:
@@ -97,14 +113,16 @@ def heard(memory: VmMemory, event: DomainEvent) -> VmMemory:
     """The hypervisor tells of the domain."""
     match event.kind:
         case DomainEventKind.STARTED:  # also of one that has arrived from another node
-            return replace(memory, ended_by="")
+            return replace(memory, ended_by="", disks=None)
         case DomainEventKind.POWERED_OFF:
-            return replace(memory, ended_by="guest", last_event=event.detail or "it powered off")
+            return replace(memory, ended_by="guest", last_event=event.detail or "it powered off", disks=None)
         case DomainEventKind.STOPPED:
-            return replace(memory, ended_by="other", last_event=event.detail or "it was stopped")
+            return replace(memory, ended_by="other", last_event=event.detail or "it was stopped", disks=None)
         case DomainEventKind.CRASHED:
-            return replace(memory, ended_by="other", last_event=event.detail or "it crashed")
-        case DomainEventKind.DISKS | DomainEventKind.OTHER:
+            return replace(memory, ended_by="other", last_event=event.detail or "it crashed", disks=None)
+        case DomainEventKind.DISKS:
+            return replace(memory, disks=None)
+        case DomainEventKind.OTHER:
             return memory
 
 

@@ -57,6 +57,8 @@ class EventKind(enum.StrEnum):
     VM_SETTLED = "vm_settled"
     VM_VOLUME_ADDED = "vm_volume_added"
     VM_VOLUME_REMOVED = "vm_volume_removed"
+    VM_VOLUME_RELEASED = "vm_volume_released"
+    VM_VOLUME_FAILED = "vm_volume_failed"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
@@ -125,7 +127,9 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_RETRIED: "A VM has failed on `node`: it is tried on `target`.",
     EventKind.VM_SETTLED: "A VM that had failed elsewhere has run well for long enough.",
     EventKind.VM_VOLUME_ADDED: "A VM has another volume as a disk.",
-    EventKind.VM_VOLUME_REMOVED: "A volume is no disk of a VM any more.",
+    EventKind.VM_VOLUME_REMOVED: "A volume is to be no disk of a VM any more.",
+    EventKind.VM_VOLUME_RELEASED: "A VM's guest has let go of a volume that was removed from the VM.",
+    EventKind.VM_VOLUME_FAILED: "A guest that runs does not get a disk, or does not let go of one; it is tried again.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",
@@ -195,6 +199,7 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.VM_STAYED: Severity.WARNING,
     EventKind.VM_RECOVERING: Severity.WARNING,
     EventKind.VM_RETRIED: Severity.WARNING,
+    EventKind.VM_VOLUME_FAILED: Severity.WARNING,
     EventKind.NODE_HYPERVISOR_AWAY: Severity.CRITICAL,
     EventKind.NODE_HYPERVISOR_BACK: Severity.WARNING,
     EventKind.NODE_GONE: Severity.WARNING,

@@ -205,6 +205,8 @@ class DomainReport(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int = 0
     vcpus: int = 0
     cpu_time_ns: int = 0
+    volumes: dict[str, str] = {}
+    """Of a VM: ids of the volumes that its guest has or makes trouble with; what is wrong, "" when nothing is."""
 
 
 CircuitState = Literal["closed", "open", "half-open"]

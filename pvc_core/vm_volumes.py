@@ -27,8 +27,9 @@ MARK = "ua-pvc-"
 class VmVolume(msgspec.Struct, frozen=True, kw_only=True):
     """A volume that is a disk of a VM: guest device `device` (vda, vdb ...) is `pool`/`name` of a storage backend.
 
-    node: the host on which it lies; "" for storage that all nodes reach. id: drawn when the volume was added, and kept
-    whatever its name becomes, so that it is known among the disks of a guest that runs.
+    node: the host on which it lies; "" for storage that all nodes reach. id: drawn when it was added, and kept whatever
+    its name becomes, so that it is known among the disks of a guest that runs. leaving: it is to be the VM's no more,
+    and is still until its guest, which runs, has let go of it.
     """
 
     device: str
@@ -37,6 +38,7 @@ class VmVolume(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     node: str = ""
     id: str = ""
+    leaving: bool = False
 
     @property
     def mark(self) -> str:

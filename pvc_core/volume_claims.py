@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pvc_core import layout
+from pvc_core import changes, layout
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.errors import BrokenRecord, Refused
+from pvc_core.events import EventKind, of_vm
 from pvc_core.model import VmRecord
 from pvc_core.ports import ClusterStore, Create, Delete, Op, Set
 from pvc_core.vm_volumes import VmVolume, VolumeClaim, claim_key
@@ -82,6 +83,22 @@ def keeping(claim: Stored[VolumeClaim], purpose: str, now: str) -> Op:
     """The same claim for another purpose."""
     after = msgspec.structs.replace(claim.value, purpose=purpose, since=now)
     return Set(claim.key, encode(after, claim.data), claim.version)
+
+
+def letting_go(
+    store: ClusterStore, stored: Stored[VmRecord], volumes: Iterable[VmVolume], reason: str
+) -> changes.Change:
+    """Those of these volumes that are leaving have left: the record is without them, and they are free.
+
+    The claim on one that is being removed stays, for whoever does that.
+    """
+    marks = {volume.mark for volume in volumes}
+    gone = [volume for volume in stored.value.volumes if volume.leaving and volume.mark in marks]
+    left = tuple(volume for volume in stored.value.volumes if volume not in gone)
+    free = [claim for claim in claims_on(store, gone).values() if claim.value.purpose == "attached"]
+    after = msgspec.structs.replace(stored.value, volumes=left)
+    happening = of_vm(EventKind.VM_VOLUME_RELEASED, stored.value, after, reason)
+    return changes.Change((changes.write_vm(stored, after), *releasing(free)), reason, after, happenings=(happening,))
 
 
 def releasing(claims: Iterable[Stored[VolumeClaim]]) -> tuple[Op, ...]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """volume_commands: which volumes are disks of a VM: one becomes a disk, and is one no more.
 
-Record and claim change in one transaction, with the versions of both.
+Record and claim change in one transaction, with the versions of both. The guest, if it runs, follows: its node's agent
+attaches what the record has, and detaches what is leaving.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class VolumeOutcome:
     """What a command on a volume did: the sentence, the VM as it is now wanted, and the volume."""
 
     reason: str
+    changed: bool
     vm: VmRecord
     volume: VmVolume
 
@@ -95,7 +97,8 @@ class VolumeCommands(VmCommands):
             refuse_taken(own, [device])
             there = of_device(before.volumes, device)
             if there is not None:
-                raise Refused(before.name, f"has {there.title} as {device} already")
+                leaving = ", of which its guest has not let go yet" if there.leaving else ""
+                raise Refused(before.name, f"has {there.title} as {device} already{leaving}")
             after = msgspec.structs.replace(before, volumes=(*before.volumes, volume))
             written[:] = [(after, volume)]
             reason = f"{volume.title} is {device} of {before.name}{_when(before)}"
@@ -103,12 +106,14 @@ class VolumeCommands(VmCommands):
             ops = (claim(volume, before), Check(definition.key, definition.version), changes.write_vm(stored, after))
             return Change(ops, reason, after, happenings=(of_vm(EventKind.VM_VOLUME_ADDED, before, after, reason),))
 
-        return VolumeOutcome(self._view.commit(decide).reason, *written[0])
+        change = self._view.commit(decide)
+        return VolumeOutcome(change.reason, bool(change.ops), *written[0])
 
     def remove_volume(self, vm: str, device: str) -> VolumeOutcome:
         """Let a disk of a VM be one no more; the volume stays with what it holds.
 
-        Raises `NotFound` for a device that is no volume of the VM.
+        While the guest may run it is leaving, and stays the VM's until that has let go of it. Raises `NotFound` for a
+        device that is no volume of the VM.
         """
         return self._detach(vm, device, releasing)
 
@@ -126,17 +131,30 @@ class VolumeCommands(VmCommands):
             if volume is None:
                 devices = tuple(each.device for each in before.volumes)
                 raise NotFound(f"volume of {before.name}", device, devices)
-            after = msgspec.structs.replace(
-                before, volumes=tuple(each for each in before.volumes if each is not volume)
-            )
-            written[:] = [(after, volume)]
-            claims = claims_on(self._store, [volume])
-            ops = (changes.write_vm(stored, after), *let_go([*claims.values()]))
+            written[:] = [(before, volume)]
+            if volume.leaving and before.state not in OFF:
+                return changes.already(stored, f"{volume.title} is leaving {before.name} already", before)
+            after, claim_ops = self._without(before, volume, let_go)
+            written[:] = [(after, of_device(after.volumes, device) or volume)]
+            ops = (changes.write_vm(stored, after), *claim_ops)
             reason = f"{volume.title} is no volume of {before.name} any more{_when(before)}"
             return Change(ops, reason, after, happenings=(of_vm(EventKind.VM_VOLUME_REMOVED, before, after, reason),))
 
-        return VolumeOutcome(self._view.commit(decide).reason, *written[0])
+        change = self._view.commit(decide)
+        return VolumeOutcome(change.reason, bool(change.ops), *written[0])
+
+    def _without(
+        self, record: VmRecord, volume: VmVolume, let_go: Callable[[Sequence[Stored[VolumeClaim]]], tuple[Op, ...]]
+    ) -> tuple[VmRecord, tuple[Op, ...]]:
+        """The record with the volume gone when the VM is off, else leaving; and what becomes of the claim."""
+        if record.state not in OFF:
+            leaving = msgspec.structs.replace(volume, leaving=True)
+            rest = tuple(leaving if each is volume else each for each in record.volumes)
+            return msgspec.structs.replace(record, volumes=rest), ()
+        claims = claims_on(self._store, [volume])
+        rest = tuple(each for each in record.volumes if each is not volume)
+        return msgspec.structs.replace(record, volumes=rest), let_go([*claims.values()])
 
 
 def _when(record: VmRecord) -> str:
-    return "" if record.state in OFF else "; it takes effect at the next start"
+    return "" if record.state in OFF else "; its guest follows"

@@ -88,13 +88,19 @@ class VmRuleView(Answer, frozen=True, kw_only=True):
 
 
 class VmVolumeView(Answer, frozen=True, kw_only=True):
-    """A volume that is a disk of a VM. node: the host on which it lies; empty for storage that all nodes reach."""
+    """A volume that is a disk of a VM. node: the host on which it lies; empty for storage that all nodes reach.
+
+    state: the guest has it (attached), is to get it, or is to let go of it (leaving); off: it gets it at its start.
+    problem: why it does not get it or does not let go of it, as its node said last.
+    """
 
     device: str
     backend: str
     pool: str
     name: str
     node: str
+    state: Literal["off", "attaching", "attached", "leaving"]
+    problem: str
 
 
 class VmInfo(VmView, frozen=True, kw_only=True, gc=False):

@@ -62,6 +62,8 @@ class VmVolume(TypedDict):
     pool: str
     name: str
     node: str
+    state: str
+    problem: str
 
 
 class VmInfo(VmView):

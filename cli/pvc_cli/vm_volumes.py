@@ -7,13 +7,18 @@ from typing import Any
 
 import click
 
-from pvc_cli.output import emit
+from pvc_cli.client import Answer
+from pvc_cli.following import follow, seconds_to_wait, wait_options
+from pvc_cli.output import emit, note
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
-from pvc_cli.tables import Table
+from pvc_cli.tables import Cell, Table
 from pvc_cli.views import VmVolume
 from pvc_cli.words import NOTHING
 from pvc_core.errors import InvalidInput
+
+TIMEOUT_S = 120
+MOOD_OF_STATE = {"off": "quiet", "attached": "good", "attaching": "busy", "leaving": "warning"}
 
 
 @click.group()
@@ -46,12 +51,22 @@ def list_(session: Session, vm: str) -> None:
 @click.argument("backend")
 @click.argument("volume_name", metavar="POOL/NAME")
 @click.option("--device", metavar="DEVICE", default="", help="What the guest sees: vda, vdb ...  [default: first free]")
+@wait_options(TIMEOUT_S)
 @output_option
 @pass_session
-def add(session: Session, /, vm: str, backend: str, volume_name: str, device: str) -> None:
+def add(
+    session: Session,
+    /,
+    vm: str,
+    backend: str,
+    volume_name: str,
+    device: str,
+    wait: bool | None,
+    timeout_s: float,
+) -> None:
     """Make volume POOL/NAME of storage BACKEND a disk of VM.
 
-    A volume is a disk of one VM at most. A guest that runs has it from its next start.
+    A volume is a disk of one VM at most. A guest that runs gets it as well.
 
     For example: pvc vm volume add web1 ceph vms/web1-data --device vdb
     """
@@ -59,26 +74,59 @@ def add(session: Session, /, vm: str, backend: str, volume_name: str, device: st
     if not (pool and slash and name):
         raise InvalidInput("volume", "must be given as POOL/NAME", volume_name)
     body = {"backend": backend, "pool": pool, "name": name, "device": device}
-    outcome: dict[str, Any] = session.api.post("vm", resolve_vm(session, vm), "volume", body=body).document
-    emit(session.output, outcome, lambda: outcome["reason"], lambda: [str(outcome["volume"]["device"])])
+    answer = session.api.post("vm", resolve_vm(session, vm), "volume", body=body)
+    _conclude(session, answer, seconds_to_wait(wait, timeout_s))
 
 
 @volume.command()
 @vm_argument
 @click.argument("device")
+@wait_options(TIMEOUT_S)
 @output_option
 @pass_session
-def remove(session: Session, vm: str, device: str) -> None:
+def remove(session: Session, vm: str, device: str, wait: bool | None, timeout_s: float) -> None:
     """Let DEVICE be a disk of VM no more; its volume stays.
 
-    A guest that runs has it until it ends.
+    A guest that runs has to let go of it, so unmount it there first. Until then no other VM gets the volume.
     """
-    outcome = session.api.request("DELETE", "vm", resolve_vm(session, vm), "volume", device).document
-    emit(session.output, outcome, lambda: str(outcome["reason"]), lambda: [device])
+    answer = session.api.request("DELETE", "vm", resolve_vm(session, vm), "volume", device)
+    _conclude(session, answer, seconds_to_wait(wait, timeout_s))
+
+
+def _conclude(session: Session, answer: Answer, wait_s: float) -> None:
+    """Print the outcome, after the guest has followed when that is waited for."""
+    outcome: dict[str, Any] = answer.document
+    shown_by = f"pvc vm volume list {outcome['vm']}"
+    if outcome["watch"] and wait_s:
+        waited_for = f"the guest of {outcome['vm']} to follow"
+        follow(session, outcome["watch"], waited_for, shown_by, wait_s, _describe)
+        outcome = {**outcome, "watch": ""}
+    emit(session.output, outcome, lambda: str(outcome["reason"]), lambda: [str(outcome["volume"]["device"])])
+    if outcome["watch"]:
+        note(f"it goes on, see `{shown_by}`")
+
+
+def _describe(document: dict[str, Any]) -> tuple[str, str]:
+    volumes: list[VmVolume] = document["volumes"]
+    waiting = [
+        f"{one['device']} is {one['state']}" + (f": {one['problem']}" if one["problem"] else "")
+        for one in volumes
+        if one["state"] in ("attaching", "leaving")
+    ]
+    line = f"{document['vm']}: {'; '.join(waiting)}"
+    return line, line
 
 
 def _table(volumes: list[VmVolume]) -> Table:
-    table = Table(("device", "backend", "pool", "name", "node"), usual=(NOTHING,))
+    table = Table(("device", "backend", "pool", "name", "node", "state", "problem"), folding=("problem",))
     for one in volumes:
-        table.add(one["device"], one["backend"], one["pool"], one["name"], one["node"] or NOTHING)
+        table.add(
+            one["device"],
+            one["backend"],
+            one["pool"],
+            one["name"],
+            one["node"] or NOTHING,
+            Cell(one["state"], MOOD_OF_STATE[one["state"]]),
+            Cell(one["problem"], "warning") if one["problem"] else NOTHING,
+        )
     return table

@@ -16,7 +16,11 @@ from pvc_core import agent_memory, changes, layout
 from pvc_core.agent_actions import (
     Action,
     AskShutdown,
+    AttachDisk,
     CancelMigration,
+    DetachDisk,
+    LetGo,
+    LookAtDisks,
     LookAtPeer,
     Migrate,
     Record,
@@ -30,6 +34,7 @@ from pvc_core.events import EventKind, Happening
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
+from pvc_core.volume_claims import letting_go
 from pvc_daemon.guest_disks import GuestDisks
 from pvc_daemon.own_records import OwnRecords
 
@@ -84,6 +89,14 @@ class AgentActions:
                 self._hypervisor.cancel_migration(action.uuid)
             case LookAtPeer():
                 self._look_at_peer(action, learn)
+            case LookAtDisks():
+                self._disks.look(action.uuid, learn)
+            case AttachDisk() | DetachDisk():
+                fresh = self._fresh(action.uuid)
+                if fresh is not None and self._still_wanted(stored, fresh):
+                    self._disks.change(action, fresh.value, learn, self._tell)
+            case LetGo():
+                self._let_go(action)
 
     # --------------------------------------------------------------------------------------------- record
 
@@ -114,13 +127,32 @@ class AgentActions:
             return
         log.warning("event_not_recorded", vm=stored.value.name, vm_event=action.event)
 
+    def _let_go(self, action: LetGo) -> None:
+        """Volumes that were leaving have left. What somebody else has changed meanwhile is decided anew."""
+        fresh = self._fresh(action.uuid)
+        if fresh is None or fresh.value.node != self._node:
+            return
+        change = letting_go(self._store, fresh, action.volumes, action.reason)
+        events = self._journal.written(change.happenings)
+        try:
+            versions = self._store.transaction((*change.ops, *(event.op for event in events)))
+        except Conflict as conflict:
+            log.info("decision_outdated", vm=fresh.value.name, key=conflict.key, problem=conflict.problem)
+            return
+        self._absorb(action.uuid, change, versions)
+        self._journal.tell(events)
+
     def _recorded(self, action: Record, change: changes.Change, versions: tuple[int, ...], learn: Learn) -> None:
-        for op, version in zip(change.ops, versions, strict=True):
-            if op.key == layout.vm(action.uuid) and isinstance(op, Set):
-                self._records.absorb(Entry(op.key, op.data, version))
+        self._absorb(action.uuid, change, versions)
         log.info("vm_changed", vm=change.vm.name if change.vm else "", vm_event=action.event, reason=action.reason)
         now_s = self._clock.monotonic_s()
         learn(lambda m: agent_memory.recorded(m, action.event, now_s))
+
+    def _absorb(self, uuid: str, change: changes.Change, versions: tuple[int, ...]) -> None:
+        """Take over what was written of the VM's record; there may be more versions, those of events."""
+        for op, version in zip(change.ops, versions, strict=False):
+            if op.key == layout.vm(uuid) and isinstance(op, Set):
+                self._records.absorb(Entry(op.key, op.data, version))
 
     def _read_ledgers(self, record: VmRecord) -> dict[str, Stored[Ledger] | None]:
         names = {record.node, record.target, self._node} - {""}

@@ -15,6 +15,7 @@ import structlog
 
 from pvc_core import agent, agent_memory, layout
 from pvc_core.agent_actions import Action, CancelMigration, Start
+from pvc_core.agent_disks import volumes_seen
 from pvc_core.agent_memory import NO_MEMORY, VmMemory, current_memory
 from pvc_core.agent_snapshot import AgentSnapshot, Seen, looked_at
 from pvc_core.codec import Stored, decode
@@ -48,8 +49,12 @@ class AgentLoop:
         journal: Journal,
         threads: Threads,
         disk_of: DiskOf,
+        on_volumes: Callable[[], None] = lambda: None,
     ) -> None:
-        """`disk_of`: describes the disk that a volume is on this node, or raises a `PvcError`."""
+        """`disk_of`: describes the disk that a volume is on this node, or raises a `PvcError`.
+
+        on_volumes: called when `volumes_seen` is another.
+        """
         self._node = node
         self._store = store
         self._hypervisor = hypervisor
@@ -57,7 +62,7 @@ class AgentLoop:
         self._may_act = may_act
         self._threads = threads
         self.records = OwnRecords(store, node, self.wake, threads)
-        disks = GuestDisks(disk_of)
+        disks = GuestDisks(node, hypervisor, clock, disk_of)
         self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal, disks)
         self._leftovers = LeftoverGuests(node, store, hypervisor, clock, journal, threads, self.wake)
         self._lock = threads.lock()
@@ -68,6 +73,9 @@ class AgentLoop:
         self._memory: dict[str, VmMemory] = {}
         self._paused_until_s: dict[str, float] = {}
         self._unknown: dict[str, str] = {}
+        self._on_volumes = on_volumes
+        self.volumes_seen: Mapping[str, Mapping[str, str]] = {}
+        """By UUID, of each of a guest's volumes by its id what is wrong with it; "": the guest has it."""
         self._wake = threads.event()
         self._stopping = threads.event()
         self._thread: Thread | None = None
@@ -147,11 +155,22 @@ class AgentLoop:
             memory=self._memory_of(vms),
             seen=self._seen,
         )
+        self._tell_of_volumes(snapshot)
         decision = agent.decide(snapshot, now_s)
         wakes_s = [now_s + LOOK_AGAIN_S, *(at for at in (decision.wake_at_s, leftovers_s) if at is not None)]
         for action in decision.actions:
             self._begin(action, snapshot, now_s)
         return max(0.0, min(wakes_s) - self._clock.monotonic_s())
+
+    def _tell_of_volumes(self, snapshot: AgentSnapshot) -> None:
+        seen = {
+            uuid: volumes_seen(stored.value, snapshot.memory.get(uuid, NO_MEMORY))
+            for uuid, stored in snapshot.vms.items()
+            if stored.value.volumes and uuid in snapshot.domains
+        }
+        if seen != self.volumes_seen:
+            self.volumes_seen = seen
+            self._on_volumes()
 
     def _memory_of(self, vms: Mapping[str, Stored[VmRecord]]) -> dict[str, VmMemory]:
         """The notes; those of VMs that are neither ours nor busy any more are forgotten."""

@@ -76,18 +76,27 @@ class NodeDaemon:
         member = _member(name, version, registry, host or host_identity())
         self._membership = Membership(store, clock, _node_record(configuration), member, journal, threads)
         may_act = self._membership.is_registered
+        backends = registry.storage_backends if storage_backends is None else storage_backends
         self._storage = HostStorage(
             name,
-            registry.storage_backends if storage_backends is None else storage_backends,
+            backends,
             options=lambda plugin: registry.options(plugin, self._agent.records.settings),
             settings=lambda: self._agent.records.settings,
             clock=clock,
             threads=threads,
             on_change=self._report_soon,
         )
-        access = StorageAccess(registry.calls, registry.storage_backends, self._storage.backend)
         self._agent = AgentLoop(
-            name, store, hypervisor, clock, may_act, self._migration_progress, journal, threads, access.disk_of
+            name,
+            store,
+            hypervisor,
+            clock,
+            may_act,
+            self._migration_progress,
+            journal,
+            threads,
+            StorageAccess(registry.calls, backends, self._storage.backend).disk_of,
+            self._report_soon,
         )
         self._reporter = Reporter(
             name,
@@ -100,6 +109,7 @@ class NodeDaemon:
             progress=lambda: dict(self._progress),
             plugin_troubles=registry.calls.troubles,
             storage=self._storage.reports,
+            volumes=lambda: self._agent.volumes_seen,
             threads=threads,
             note=self._notes.note,
         )

@@ -40,6 +40,7 @@ class Reporter:
         progress: Callable[[], Mapping[str, int]],
         plugin_troubles: Callable[[], Mapping[str, PluginTrouble]],
         storage: Callable[[], Mapping[str, BackendReport]],
+        volumes: Callable[[], Mapping[str, Mapping[str, str]]],
         threads: Threads,
         note: Callable[[Happening], None],
     ) -> None:
@@ -57,6 +58,7 @@ class Reporter:
         self._unknown_domains = unknown_domains
         self._progress = progress
         self._plugin_troubles = plugin_troubles
+        self._volumes = volumes
         self._storage = storage
         self._version: int | None = None
         self._last = NodeReport(node=node, memory_total_mib=0, memory_available_mib=0, cores=1, load_1m=0.0)
@@ -118,6 +120,7 @@ class Reporter:
         if self._away_looks >= AWAY_LOOKS:
             self._note(Happening(EventKind.NODE_HYPERVISOR_BACK, "it answers again", node=self._node))
         self._away_looks = 0
+        volumes = self._volumes()
         self._last = NodeReport(
             node=self._node,
             session=self._store.session_id,
@@ -126,7 +129,7 @@ class Reporter:
             cores=host.cores,
             load_1m=host.load_1m,
             hypervisor_version=host.hypervisor_version,
-            domains={domain.uuid: _domain_report(domain) for domain in domains},
+            domains={domain.uuid: _domain_report(domain, volumes.get(domain.uuid, {})) for domain in domains},
             unknown_domains=dict(self._unknown_domains()),
             progress=dict(self._progress()),
             plugin_troubles=dict(self._plugin_troubles()),
@@ -154,7 +157,11 @@ class Reporter:
             self._version = None
 
 
-def _domain_report(domain: Domain) -> DomainReport:
+def _domain_report(domain: Domain, volumes: Mapping[str, str]) -> DomainReport:
     return DomainReport(
-        state=domain.state.value, memory_mib=domain.memory_mib, vcpus=domain.vcpus, cpu_time_ns=domain.cpu_time_ns
+        state=domain.state.value,
+        memory_mib=domain.memory_mib,
+        vcpus=domain.vcpus,
+        cpu_time_ns=domain.cpu_time_ns,
+        volumes=dict(volumes),
     )

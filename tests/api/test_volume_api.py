@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from api_cluster import ApiProcess, Cluster
+from api_cluster import ApiProcess, Cluster, eventually
 
 from pvc_core import StorageBackendEntry, hookimpl
+from pvc_core.model import DomainReport
 from pvc_core.storage import StorageSite
 from pvc_core.testing.builders import a_node, a_vm, uuid_of
 from pvc_core.testing.driver_suite import registry_with
 from pvc_core.testing.memory_storage import MemoryStorage
 
 DATA = {"backend": "memory", "pool": "vms", "name": "data"}
-SHOWN = {**DATA, "device": "vda", "node": ""}
+SHOWN = {**DATA, "device": "vda", "node": "", "state": "off", "problem": ""}
 
 
 class Storage:
@@ -59,6 +61,7 @@ def test_a_volume_becomes_a_disk_and_is_shown_with_its_vm(api: httpx.Client) -> 
         "volume": SHOWN,
         "changed": True,
         "reason": "memory vms/data is vda of web1",
+        "watch": "",
     }
     listed = api.get("/vm/web1/volume")
     assert listed.json()["volumes"] == api.get("/vm/web1").json()["volumes"] == [SHOWN]
@@ -88,8 +91,8 @@ def test_a_volume_is_given_up_and_free_for_another_vm(api: httpx.Client) -> None
         ("/vm/nobody/volume", DATA, (404, "not_found", "no VM is called 'nobody'")),
         (
             "/vm/web1/volume",
-            {**DATA, "backend": "ceph"},
-            (404, "not_found", "no storage backend is called 'ceph' (known: memory)"),
+            {**DATA, "name": "..."},
+            (422, "invalid_input", "name '...': needs letters, digits, '.', '_', '+' or '-', a letter or digit first"),
         ),
         ("/vm/web1/volume", {**DATA, "name": "none"}, (404, "not_found", "no volume is called 'none'")),
         (
@@ -115,3 +118,53 @@ def test_a_volume_changes_only_in_the_version_that_its_author_has_seen(api: http
     assert answer.status_code == 412
     assert api.delete("/vm/web1/volume/vda", headers={"If-Match": seen}).status_code == 412
     assert api.get("/vm/web1/volume").json()["volumes"] == [SHOWN]
+
+
+# ------------------------------------------------------------------------------------------ of a VM that runs
+
+
+def reports(cluster: Cluster, **volumes: str) -> None:
+    """The node says of web1's guest which volumes it has, by device."""
+    snapshot = cluster.snapshot
+    ids = {each.device: each.id for each in snapshot.vm("web1").value.volumes}
+    seen = {ids[device]: problem for device, problem in volumes.items()}
+    node = snapshot.node("hv1").report
+    assert node is not None
+    domain = DomainReport(state="running", volumes=seen)
+    cluster.put(node.key, msgspec.structs.replace(node.value, domains={uuid_of("web1"): domain}))
+
+
+@pytest.fixture
+def running(api: httpx.Client, cluster: Cluster) -> None:
+    cluster.has([a_node("hv1"), a_node("hv2")], [a_vm("web1"), a_vm("web2")])
+    eventually(lambda: api.get("/vm/web1").json()["state"] == "running")
+
+
+def states(api: httpx.Client) -> list[tuple[str, str, str]]:
+    volumes = api.get("/vm/web1/volume").json()["volumes"]
+    return [(one["device"], one["state"], one["problem"]) for one in volumes]
+
+
+@pytest.mark.usefixtures("running")
+def test_a_guest_that_runs_is_waited_for_where_so_wanted(api: httpx.Client, cluster: Cluster) -> None:
+    answer = api.post("/vm/web1/volume", json=DATA)
+    assert answer.status_code == 202
+    assert states(api) == [("vda", "attaching", "")]
+    reports(cluster, vda="no quorum")
+    eventually(lambda: states(api) == [("vda", "attaching", "no quorum")])
+    watch = answer.json()["watch"].removeprefix("/api/v1")
+    assert not api.get(watch).json()["settled"]
+    reports(cluster, vda="")
+    assert api.get(watch, params={"since": "0", "wait": "30"}).json()["settled"]
+    assert states(api) == [("vda", "attached", "")]
+
+
+@pytest.mark.usefixtures("running")
+def test_a_volume_is_leaving_until_the_guest_has_let_go_of_it(api: httpx.Client, cluster: Cluster) -> None:
+    api.post("/vm/web1/volume", json=DATA)
+    reports(cluster, vda="")
+    assert api.delete("/vm/web1/volume/vda").status_code == 202
+    assert states(api) == [("vda", "leaving", "")]
+    assert problem(api.post("/vm/web2/volume", json=DATA))[:2] == (409, "refused")
+    again = api.delete("/vm/web1/volume/vda").json()
+    assert (again["changed"], again["reason"]) == (False, "memory vms/data is leaving web1 already")

@@ -8,24 +8,40 @@ from typing import Any
 import pytest
 from cli_runner import Cli, FakeApi, a_vm
 
-DATA = {"device": "vdb", "backend": "ceph", "pool": "vms", "name": "data", "node": ""}
-LOCAL = {"device": "vdc", "backend": "directory", "pool": "local", "name": "logs", "node": "hv1"}
+DATA = {
+    "device": "vdb",
+    "backend": "ceph",
+    "pool": "vms",
+    "name": "data",
+    "node": "",
+    "state": "attached",
+    "problem": "",
+}
+LOCAL = {
+    "device": "vdc",
+    "backend": "directory",
+    "pool": "local",
+    "name": "logs",
+    "node": "hv1",
+    "state": "leaving",
+    "problem": "it is mounted",
+}
 
 
 def a_list(*volumes: dict[str, Any]) -> dict[str, Any]:
-    return {"vm": "web1", "uuid": "1", "volumes": [*volumes], "version": 3}
+    return {"vm": "web1", "uuid": "1", "volumes": [*volumes], "settled": True, "version": 3}
 
 
-def an_outcome(reason: str) -> dict[str, Any]:
-    return {"vm": "web1", "uuid": "1", "volume": DATA, "changed": True, "reason": reason}
+def an_outcome(reason: str, watch: str = "") -> dict[str, Any]:
+    return {"vm": "web1", "uuid": "1", "volume": DATA, "changed": True, "reason": reason, "watch": watch}
 
 
 def test_the_volumes_of_a_vm_are_listed_with_where_they_lie(run: Cli) -> None:
     ran = run("vm", "volume", "list", "web1", api=FakeApi({"GET /vm/web1/volume": a_list(DATA, LOCAL)}))
     assert [line.split() for line in ran.out.splitlines()] == [
-        ["DEVICE", "BACKEND", "POOL", "NAME", "NODE"],
-        ["vdb", "ceph", "vms", "data", "-"],
-        ["vdc", "directory", "local", "logs", "hv1"],
+        ["DEVICE", "BACKEND", "POOL", "NAME", "NODE", "STATE", "PROBLEM"],
+        ["vdb", "ceph", "vms", "data", "-", "attached", "-"],
+        ["vdc", "directory", "local", "logs", "hv1", "leaving", "it", "is", "mounted"],
     ]
 
 
@@ -59,3 +75,17 @@ def test_a_volume_is_taken_away_by_its_device(run: Cli) -> None:
     reason = "ceph vms/data is no volume of web1 any more"
     api = FakeApi({"DELETE /vm/web1/volume/vdb": an_outcome(reason)})
     assert run("vm", "volume", "remove", "web1", "vdb", api=api).out == f"{reason}\n"
+
+
+WATCH = "/api/v1/vm/1/volume?since=4"
+
+
+def test_a_guest_that_has_to_follow_is_pointed_at_and_waited_for_when_so_wanted(run: Cli) -> None:
+    reason = "ceph vms/data is vdb of web1; its guest follows"
+    attaching = {**a_list({**DATA, "state": "attaching", "problem": "no quorum"}), "settled": False}
+    api = FakeApi({"POST /vm/web1/volume": an_outcome(reason, WATCH), "GET /vm/1/volume": [attaching, a_list(DATA)]})
+    ran = run("vm", "volume", "add", "web1", "ceph", "vms/data", api=api)
+    assert (ran.out, ran.err) == (f"{reason}\n", "it goes on, see `pvc vm volume list web1`\n")
+    ran = run("vm", "volume", "add", "web1", "ceph", "vms/data", "--wait", api=api)
+    assert (ran.status, ran.out) == (0, f"{reason}\n")
+    assert "vdb is attaching: no quorum" in ran.err

@@ -22,7 +22,7 @@ from pvc_core.testing.driver_suite import registry_with
 from pvc_core.testing.memory_storage import MemoryStorage
 from pvc_core.testing.played_agents import xml
 from pvc_core.vm_volumes import VmVolume
-from pvc_core.volume_claims import every_claim
+from pvc_core.volume_claims import every_claim, letting_go
 
 
 class OwnDisks:
@@ -123,7 +123,7 @@ def test_what_lies_on_a_host_belongs_to_the_vms_node(cluster: StoredCluster) -> 
     ("vm", "backend", "pool", "name", "device", "problem"),
     [
         ("nobody", "memory", "vms", "data", "", "no VM is called 'nobody'"),
-        ("web1", "ceph", "vms", "data", "", "no storage backend is called 'ceph' (known: local, memory)"),
+        ("web1", "none", "vms", "data", "", "no storage backend is called 'none' (known: "),
         ("web1", "memory", "none", "data", "", "no pool is called 'none' (known: vms)"),
         ("web1", "memory", "vms", "none", "", "no volume is called 'none'"),
         ("web1", "memory", "vms", "../data", "", "name '../data': needs letters"),
@@ -217,3 +217,46 @@ def test_a_vm_on_its_way_gets_and_loses_no_volume(cluster: StoredCluster) -> Non
         with pytest.raises(Refused, match="is migrating to hv2"):
             command()
     assert list(claims(cluster)) == ["memory vms/data"]
+
+
+# ------------------------------------------------------------------------------------------ of a VM that runs
+
+
+def test_a_volume_of_a_vm_that_runs_is_leaving_and_nobody_elses_before_it_has_left(cluster: StoredCluster) -> None:
+    cluster.commands.add_volume("web1", "memory", "vms", "data")
+    put(cluster, state=VmState.RUNNING)
+    outcome = cluster.commands.remove_volume("web1", "vda")
+    assert outcome.reason == "memory vms/data is no volume of web1 any more; its guest follows"
+    assert [each.leaving for each in record_of(cluster).volumes] == [True]
+    with pytest.raises(Refused, match="is a volume of web1 already"):
+        cluster.commands.add_volume("web2", "memory", "vms", "data")
+    with pytest.raises(Refused, match="has memory vms/data as vda already, of which its guest has not let go yet"):
+        cluster.commands.add_volume("web1", "memory", "vms", "logs", device="vda")
+    assert cluster.commands.remove_volume("web1", "vda").reason == "memory vms/data is leaving web1 already"
+
+
+def test_what_has_left_is_free(cluster: StoredCluster) -> None:
+    cluster.commands.add_volume("web1", "memory", "vms", "data")
+    cluster.commands.add_volume("web1", "memory", "vms", "logs")
+    put(cluster, state=VmState.RUNNING)
+    cluster.commands.remove_volume("web1", "vda")
+    stored = cluster.snapshot().vm("web1")
+    change = letting_go(cluster.store, stored, stored.value.volumes, "the guest has let go")
+    assert change.vm is not None
+    assert [each.device for each in change.vm.volumes] == ["vdb"]
+    cluster.store.transaction(change.ops)
+    cluster.settle()
+    assert claims(cluster) == {"memory vms/logs": "web1"}
+
+
+@pytest.mark.parametrize("command", ["remove_volume", "undefine"])
+def test_a_vm_that_is_off_is_not_waited_for(cluster: StoredCluster, command: str) -> None:
+    cluster.commands.add_volume("web1", "memory", "vms", "data")
+    put(cluster, state=VmState.RUNNING)
+    cluster.commands.remove_volume("web1", "vda")
+    put(cluster, state=VmState.STOPPED)
+    if command == "undefine":
+        cluster.commands.undefine("web1")
+    else:
+        cluster.commands.remove_volume("web1", "vda")
+    assert claims(cluster) == {}

@@ -76,7 +76,7 @@ class Vm:
         view = view_in(snapshot, stored)
         resp.media = VmInfo(
             **msgspec.structs.asdict(view),
-            volumes=volumes_of_vm(stored.value),
+            volumes=volumes_of_vm(stored.value, snapshot),
             rules=rules_of_vm(stored.value, snapshot),
         )
 

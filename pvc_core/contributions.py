@@ -50,8 +50,8 @@ class CliCommand:
 
     def problem(self) -> str:
         """Why it cannot be used; "" when it can."""
-        if not isinstance(self.path, tuple) or not 1 <= len(self.path) <= 4:
-            return "its path must be a tuple of one to four words"
+        if not isinstance(self.path, tuple) or not 1 <= len(self.path) <= 5:
+            return "its path must be a tuple of one to five words"
         if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in self.path):
             return "the words of its path must be lower-case letters, digits and hyphens"
         if not callable(self.load) and not (isinstance(self.load, str) and _ATTRIBUTE.fullmatch(self.load)):

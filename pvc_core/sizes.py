@@ -12,7 +12,7 @@ from fractions import Fraction
 from pvc_core.errors import InvalidInput
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-MAX_BYTES = 2**63 - 1
+MAX_BYTES = 2**62
 _SIZE = re.compile(r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,9})?)\s*(?P<unit>[A-Za-z]*)")
 _BYTES_OF_UNIT = {unit.lower(): 1024**power for power, unit in enumerate(UNITS)}
 _BYTES_OF_UNIT |= {unit[0].lower(): size_bytes for unit, size_bytes in zip(UNITS, _BYTES_OF_UNIT.values(), strict=True)}

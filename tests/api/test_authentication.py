@@ -38,6 +38,10 @@ METHODS_BY_ROLE = {
         ("GET", "/cluster/rule/nobody"),
         ("GET", "/events"),
         ("GET", "/storage"),
+        ("GET", "/storage/directory/pool"),
+        ("GET", "/storage/directory/pool/vms/volume"),
+        ("GET", "/storage/directory/pool/vms/volume/disk"),
+        ("GET", "/storage/directory/pool/vms/volume/disk/snapshot"),
         ("GET", "/plugin"),
         ("GET", "/plugin/selectors"),
         ("GET", "/openapi.json"),
@@ -56,6 +60,16 @@ METHODS_BY_ROLE = {
         ("POST", "/vm/web1/rename"),
         ("POST", "/vm/web1/volume"),
         ("DELETE", "/vm/web1/volume/vda"),
+        ("POST", "/storage/directory/pool/vms/volume"),
+        ("DELETE", "/storage/directory/pool/vms/volume/disk"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/rename"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/resize"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/clone"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/snapshot"),
+        ("DELETE", "/storage/directory/pool/vms/volume/disk/snapshot/old"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/snapshot/old/rename"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/snapshot/old/protect"),
+        ("POST", "/storage/directory/pool/vms/volume/disk/snapshot/old/rollback"),
         ("POST", "/node/hv1/domain-state"),
         ("POST", "/cluster/plan"),
         ("DELETE", "/cluster/plan"),
@@ -147,6 +161,7 @@ def test_every_method_of_the_api_is_tried_above(api: httpx.Client) -> None:
         for method in operations
     } - {("GET", "/health")}
     names = {"web1": "vm", "hv1": "node", "selectors": "name", "nobody": "name", "7": "number"}
+    names |= {"vms": "pool", "disk": "volume", "old": "snapshot", "vda": "device"}
     tried = {(method, "/".join(names.get(part, part) for part in path.split("/"))) for _, method, path in EVERY_METHOD}
     assert tried == served
 

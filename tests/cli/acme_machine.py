@@ -50,4 +50,7 @@ class AcmeMachine:
             **variables,
         }
         argv = [sys.executable, "-c", SCRIPT, *words]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, timeout=60)
+        # Elsewhere than in the repository, whose own metadata would come before that of `site`.
+        return subprocess.run(
+            argv, cwd=self.folder, capture_output=True, text=True, check=False, env=environment, timeout=60
+        )

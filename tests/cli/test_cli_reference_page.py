@@ -44,6 +44,9 @@ WANTED = """
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
+    storage:directory:pool list
+    storage:directory:volume list|add|resize|rename|clone|remove
+    storage:directory:volume:snapshot list|add|rename|protect|rollback|remove
     simulate run|chaos
 """
 

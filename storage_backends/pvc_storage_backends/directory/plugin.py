@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvc_core import ConfigSection, PluginOptions, StorageBackend, StorageBackendEntry, StorageSite, hookimpl
+from pvc_core import (
+    ApiResource,
+    CliCommand,
+    ConfigSection,
+    PluginOptions,
+    StorageBackend,
+    StorageBackendEntry,
+    StorageSite,
+    hookimpl,
+)
+from pvc_core.storage_commands import volume_commands
+from pvc_core.storage_resources import volume_resources
 from pvc_storage_backends.directory.options import Options
 
 NAME = "directory"
@@ -21,6 +32,9 @@ def open_backend(site: StorageSite) -> StorageBackend:
     return DirectoryBackend(pool_folders(configured), Images(configured.programs))
 
 
+ENTRY = StorageBackendEntry(NAME, "qcow2 images in folders, a node's own or shared", open_backend)
+
+
 @hookimpl
 def pvc_config_section() -> ConfigSection:
     return ConfigSection(machine=Options)
@@ -28,4 +42,14 @@ def pvc_config_section() -> ConfigSection:
 
 @hookimpl
 def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry]:
-    return (StorageBackendEntry(NAME, "qcow2 images in folders, a node's own or shared", open_backend),)
+    return (ENTRY,)
+
+
+@hookimpl
+def pvc_api_resources() -> Sequence[ApiResource]:
+    return volume_resources(ENTRY)
+
+
+@hookimpl
+def pvc_cli_commands() -> Sequence[CliCommand]:
+    return volume_commands(NAME)

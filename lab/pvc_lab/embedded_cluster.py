@@ -122,6 +122,7 @@ class EmbeddedCluster:
 
     def start_daemon(self, node: str) -> None:
         """Start a node's daemon, in the background."""
+        self.volumes.mkdir(exist_ok=True)
         path = self.configuration_path(node)
         path.write_text(self._configuration(node))
         self._spawn(node, [program("pvc-node")], path)
@@ -168,6 +169,11 @@ class EmbeddedCluster:
         return f"sqlite://{self.root}/store.db"
 
     @property
+    def volumes(self) -> Path:
+        """The folder of the nodes' pool of volumes; being on one machine, all have the same."""
+        return self.root / "volumes"
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """With it the `pvc` command reaches the API as an administrator."""
         return {
@@ -194,6 +200,7 @@ class EmbeddedCluster:
             f"labels = {{{labels}}}\n"
             f"{self._watchdog(node)}"
             f'[api]\nlisten = "127.0.0.1:{self.port}"\nworkers = {self._workers}\n'
+            f'[plugin.directory.pools.default]\nfolder = "{self.volumes}"\nshared = true\n'
         )
 
     def _watchdog(self, node: str) -> str:

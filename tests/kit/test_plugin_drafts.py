@@ -61,15 +61,21 @@ def test_other_names_make_valid_python(name: str) -> None:
                 compile(text, path, "exec")
 
 
+@pytest.fixture(scope="module")
+def types_known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the type checker keeps what it knows of PVC from one draft to the next."""
+    return tmp_path_factory.mktemp("types")
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_draft_pleases_formatter_linter_and_type_checker(kind: str, tmp_path: Path) -> None:
+def test_a_draft_pleases_formatter_linter_and_type_checker(kind: str, tmp_path: Path, types_known: Path) -> None:
     write(draft(kind, "zebra-2"), tmp_path)
     ruff = [sys.executable, "-m", "ruff"]
     checked([*ruff, "format", "--check", "--isolated", "--line-length", "120", "."], cwd=tmp_path)
     rules = "E,F,W,I,B,UP,SIM,RUF,C4"
     checked([*ruff, "check", "--isolated", "--line-length", "120", "--select", rules, "."], cwd=tmp_path)
     mypy = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "src", "tests"]
-    checked(mypy, cwd=tmp_path, MYPYPATH=str(ROOT))
+    checked(mypy, cwd=tmp_path, MYPYPATH=str(ROOT), MYPY_CACHE_DIR=str(types_known))
 
 
 @pytest.mark.parametrize("kind", KINDS)

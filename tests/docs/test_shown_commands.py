@@ -111,9 +111,9 @@ def check_pvc_path(code: str) -> None:
 
 
 def check_packages(words: list[str]) -> None:
-    """Debian's packages of the documentation are those that the lab installs, and what builds a binding."""
+    """Debian's packages of the documentation are those that the lab and its Ceph install, and what builds a binding."""
     named = {word for word in words[2:] if not word.startswith("-")}
-    assert named <= {*packages.PACKAGES, "gcc", "python3-dev", "python3-venv"}
+    assert named <= {*packages.PACKAGES, *packages.CEPH_PACKAGES, "gcc", "python3-dev", "python3-venv"}
 
 
 def check_python(words: list[str]) -> None:

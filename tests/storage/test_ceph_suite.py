@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from uuid import uuid4
@@ -14,18 +14,7 @@ from pvc_core import StorageBackend, StorageSite
 from pvc_core.storage import Volume
 from pvc_core.testing.storage_suite import ELSEWHERE, HERE, StorageBackendSuite
 from pvc_lab.ceph_cluster import CephCluster
-from storage.ceph_storage import Elsewhere, cluster_and_elsewhere, opened_by_a_guest, options
-
-
-@pytest.fixture(scope="module")
-def network(
-    require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[CephCluster, Elsewhere]]:
-    """A cluster that two hosts reach."""
-    require("ceph")
-    require("lab")
-    with cluster_and_elsewhere(tmp_path_factory.mktemp("ceph-network")) as both:
-        yield both
+from storage.ceph_storage import Elsewhere, opened_by_a_guest, options
 
 
 @pytest.mark.ceph
@@ -35,8 +24,8 @@ class TestCeph(StorageBackendSuite):
     name = "ceph"
 
     @pytest.fixture(autouse=True)
-    def pool_of_this_test(self, network: tuple[CephCluster, Elsewhere]) -> Iterator[None]:
-        self.cluster, self.elsewhere = network
+    def pool_of_this_test(self, ceph_network: tuple[CephCluster, Elsewhere]) -> Iterator[None]:
+        self.cluster, self.elsewhere = ceph_network
         self.opened: list[StorageBackend] = []
         self.pool_name = f"suite-{uuid4().hex[:8]}"
         self.cluster.create_pool(self.pool_name)

@@ -78,6 +78,8 @@ class CephPools:
                 ioctx = stack.enter_context(rados.open_ioctx(pool))
                 if APPLICATION not in ioctx.application_list():
                     raise NotFound("pool", pool)
+                # In a full pool, what takes room fails instead of waiting, and what frees some is done.
+                ioctx.set_osdmap_full_try()
             yield ioctx
 
     @contextmanager

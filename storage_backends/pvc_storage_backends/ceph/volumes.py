@@ -11,7 +11,7 @@ import struct
 from typing import Any
 from uuid import uuid4
 
-from pvc_core.errors import AlreadyExists, InvalidInput, Refused
+from pvc_core.errors import AlreadyExists, InvalidInput, NotFound, Refused
 from pvc_core.storage import Volume, check_volume_name, check_volume_size
 from pvc_storage_backends.ceph import bindings
 from pvc_storage_backends.ceph.failures import Subject, explained, meaning
@@ -19,6 +19,7 @@ from pvc_storage_backends.ceph.pools import CephPools
 from pvc_storage_backends.ceph.snapshots import HIDDEN, is_hidden, own_snapshots
 from pvc_storage_backends.ceph.users import check_unused, known_nodes
 
+TRASH = "rbd_trash"
 _NOT_A_SNAPSHOT = struct.pack("<Q", 2**64 - 2)
 _SIZE_ANSWER = struct.Struct("<BQ")  # the binary logarithm of an object's size, and the image's size
 
@@ -46,6 +47,7 @@ class CephVolumes(CephPools):
             self.check_free(ioctx, pool, name)
             self.check_room(pool, size_bytes)
             with explained(Subject("volume", name)):
+                _make_trash(ioctx)
                 bindings.load().rbd.RBD().create(ioctx, name, size_bytes, old_format=False, features=features())
         return Volume(pool, name, size_bytes)
 
@@ -73,8 +75,13 @@ class CephVolumes(CephPools):
                 with self.image(pool, name, writing=True) as image:
                     for snapshot in left_over:
                         image.remove_snap(snapshot)
-            with explained(Subject("volume", name)):
-                bindings.load().rbd.RBD().remove(ioctx, name)
+            try:
+                with explained(Subject("volume", name)):
+                    bindings.load().rbd.RBD().remove(ioctx, name)
+            except NotFound as error:
+                if name in bindings.load().rbd.RBD().list(ioctx):
+                    raise Refused(f"pool {pool}", "is so full that Ceph cannot move anything to its trash") from error
+                raise
 
     def resize_volume(self, pool: str, name: str, size_bytes: int) -> Volume:
         """See `ResizesVolumes`."""
@@ -122,6 +129,20 @@ def features() -> int:
         | rbd.RBD_FEATURE_FAST_DIFF
         | rbd.RBD_FEATURE_DEEP_FLATTEN
     )
+
+
+def _make_trash(ioctx: Any) -> None:
+    """Give the pool the object that lists RBD's trash, by which every removal goes.
+
+    Ceph makes it with the first removal; in a pool that is full by then it cannot, and nothing could be removed.
+    """
+    rados = bindings.load().rados
+    try:
+        ioctx.stat(TRASH)
+    except rados.ObjectNotFound:
+        with rados.WriteOpCtx() as making:
+            making.new(rados.LIBRADOS_CREATE_IDEMPOTENT)
+            ioctx.operate_write_op(making, TRASH)
 
 
 def _sizes(ioctx: Any, images: dict[str, str]) -> dict[str, int]:

@@ -63,7 +63,10 @@ def test_monitors_that_do_not_answer_are_an_error_in_time_and_all_is_well_when_t
 
 
 @pytest.mark.ceph
-def test_osds_that_do_not_answer_are_an_error_in_time(cluster: CephCluster, backend: CephBackend) -> None:
+def test_osds_that_do_not_answer_are_an_error_in_time_and_the_connection_is_made_anew(
+    cluster: CephCluster, backend: CephBackend
+) -> None:
+    before = connection_of(backend)
     for osd in cluster.osd_names:
         cluster.freeze(osd)
     with pytest.raises(StorageUnavailable, match="not answered in time"):
@@ -72,6 +75,7 @@ def test_osds_that_do_not_answer_are_an_error_in_time(cluster: CephCluster, back
     for osd in cluster.osd_names:
         cluster.thaw(osd)
     wait_for(lambda: backend.health().usable, "the backend is usable again")
+    assert connection_of(backend) != before
 
 
 @pytest.mark.ceph
@@ -177,6 +181,12 @@ def test_storage_that_is_away_is_no_fault_of_the_command() -> None:
         meaning_of(StorageUnavailable("ceph", "")).http_status,
         meaning_of(StorageUnavailable("ceph", "")).exit_code,
     ) == (503, 7)
+
+
+def connection_of(backend: CephBackend) -> object:
+    """What Ceph calls the connection that the backend has now."""
+    with backend.connection.using() as rados:
+        return rados.get_instance_id()
 
 
 @pytest.mark.parametrize(("text", "read"), [('[{"a": 1}][]', [{"a": 1}]), ("", ""), ("done", "done"), ("{}\n", {})])

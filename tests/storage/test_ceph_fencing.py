@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -99,6 +100,17 @@ def test_a_guest_that_slept_through_its_fence_stays_out_when_its_node_is_admitte
             image.write(b"after", 0)
     with site.guest() as image:
         image.write(b"a new one writes", 0)
+
+
+@pytest.mark.ceph
+def test_nobody_is_let_in_again_by_the_end_of_a_term(site: Site) -> None:
+    with site.guest():
+        assert site.here.fence_clients(LOST).confirmed
+        ends = {client: end for client, end in site.here.shut_out_until().items() if THERE_ADDRESS in client}
+    assert f"{THERE_ADDRESS}:0/0" in ends
+    assert len(ends) > 1, "the guest's client is not shut out by itself"
+    in_a_year = (datetime.now() + timedelta(days=365)).isoformat()
+    assert all(end > in_a_year for end in ends.values()), ends
 
 
 @pytest.mark.ceph

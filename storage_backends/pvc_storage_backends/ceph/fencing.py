@@ -12,8 +12,9 @@ has too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,8 +27,10 @@ from pvc_storage_backends.ceph.users import NodeClients, address_of, known_nodes
 
 FOR_GOOD_S = 10.0 * 365 * 24 * 3600
 """How long an entry lasts by itself: Ceph has none without an end, and only `admit_clients` is to end one."""
-LOOKERS = 8
-"""How many images are looked at at once."""
+VISITORS = 8
+"""How many images are visited at once."""
+
+_Visit = Callable[[Any, str, Collection[str]], tuple[set[str], int]]
 
 
 class CephFencing(CephPools):
@@ -43,12 +46,15 @@ class CephFencing(CephPools):
                     return FenceVerdict(False, problem)
                 clients = msgspec.structs.replace(nodes[request.node], fenced=True)
                 write_node(rados, request.node, clients)
-                self._block((*clients.addresses, *clients.instances))
+                # Before they are shut out: Ceph forgets at once who of them had an image open.
+                opened, _ = self._visit(rados, clients.addresses, _who)
+                self._block(clients.addresses)
                 rados.wait_for_latest_osdmap()
-                opened, broken = self._shut_images(rados, clients.addresses)
-                self._block(opened)
+                owners, broken = self._visit(rados, clients.addresses, _break_locks)
+                instances = {*clients.instances, *opened, *owners}
+                self._block(instances)
                 rados.wait_for_latest_osdmap()
-                return self._verdict(request.node, clients, opened, broken)
+                return self._verdict(request.node, clients, instances, broken)
         except PvcError as error:
             return FenceVerdict(False, f"nothing is certain of {request.node}: {error.sentence()}")
 
@@ -59,57 +65,77 @@ class CephFencing(CephPools):
             clients = known_nodes(rados).get(request.node)
             if clients is None:
                 return
-            blocked = self.blocklist()
+            shut_out = self.blocklist()
             for address in clients.addresses:
-                if whole(address) in blocked:
+                if whole(address) in shut_out:
                     self.connection.command("osd blocklist", blocklistop="rm", addr=address)
             write_node(rados, request.node, msgspec.structs.replace(clients, fenced=False))
 
     def blocklist(self) -> set[str]:
         """Who is shut out of the cluster: `10.0.0.1:0/0` is an address with all its clients."""
+        return set(self.shut_out_until())
+
+    def shut_out_until(self) -> dict[str, str]:
+        """Until when each of these is, as Ceph writes it."""
         listed = self.connection.command("osd blocklist ls")
-        return {plain(each["addr"]) for each in listed or ()}
+        return {plain(each["addr"]): each["until"] for each in listed or ()}
 
     def _block(self, clients: Collection[str]) -> None:
-        missing = set(clients) - {plain_or_address for each in self.blocklist() for plain_or_address in _names(each)}
-        for client in sorted(missing):
+        """Shut these out for good.
+
+        Whoever is out already may be so for an hour only, as by Ceph itself when a lock is broken, and is kept to that
+        hour unless let in before. Clients are let in for a moment only when all of their address is out.
+        """
+        shut_out = self.blocklist()
+        for client in sorted(clients):
+            if client in shut_out:
+                self.connection.command("osd blocklist", blocklistop="rm", addr=client)
             self.connection.command("osd blocklist", blocklistop="add", addr=client, expire=FOR_GOOD_S)
 
-    def _verdict(self, node: str, clients: NodeClients, opened: Collection[str], broken: int) -> FenceVerdict:
-        wanted = {whole(address) for address in clients.addresses} | set(opened)
+    def _verdict(self, node: str, clients: NodeClients, instances: Collection[str], broken: int) -> FenceVerdict:
+        wanted = {whole(address) for address in clients.addresses} | set(instances)
         if missing := sorted(wanted - self.blocklist()):
             return FenceVerdict(False, f"{', '.join(missing)} of {node} is not on Ceph's blocklist")
         shut = ", ".join(clients.addresses)
         return FenceVerdict(True, f"Ceph serves no client of {node} ({shut}) any more; {broken} locks were broken")
 
-    def _shut_images(self, rados: Any, addresses: Collection[str]) -> tuple[set[str], int]:
-        """Break the locks that clients with these addresses hold. Who had an image open, and how many locks it were."""
-        opened: set[str] = set()
+    def _visit(self, rados: Any, addresses: Collection[str], visit: _Visit) -> tuple[set[str], int]:
+        """Visit every image. All instances that were met, and all locks that were broken."""
+        met: set[str] = set()
         broken = 0
-        with ThreadPoolExecutor(LOOKERS) as lookers:
+        with ThreadPoolExecutor(VISITORS) as visitors:
             for pool in self.pools():
                 with rados.open_ioctx(pool) as ioctx:
                     names = bindings.load().rbd.RBD().list(ioctx)
-                    for instances, locks in lookers.map(lambda name: _shut_image(ioctx, name, addresses), names):
-                        opened |= instances
+                    for instances, locks in visitors.map(partial(_visited, ioctx, addresses, visit), names):
+                        met |= instances
                         broken += locks
-        return opened, broken
+        return met, broken
 
 
-def _shut_image(ioctx: Any, name: str, addresses: Collection[str]) -> tuple[set[str], int]:
-    rbd = bindings.load().rbd
+def _visited(ioctx: Any, addresses: Collection[str], visit: _Visit, name: str) -> tuple[set[str], int]:
     try:
-        with rbd.Image(ioctx, name, read_only=True) as image:
-            instances = {plain(client.instance) for client in watchers(image) if client.address in addresses}
-            held = list(_locks(image, addresses))
-        if held:
-            with rbd.Image(ioctx, name) as image:
-                for owner, cookie, instance in held:
-                    instances.add(plain(instance))
-                    image.break_lock(owner, cookie)
-    except rbd.ImageNotFound:  # removed meanwhile, or broken off halfway
+        return visit(ioctx, name, addresses)
+    except bindings.load().rbd.ImageNotFound:  # removed meanwhile, or its making was broken off
         return set(), 0
-    return instances, len(held)
+
+
+def _who(ioctx: Any, name: str, addresses: Collection[str]) -> tuple[set[str], int]:
+    """The clients with these addresses that have the image open."""
+    with bindings.load().rbd.Image(ioctx, name, read_only=True) as image:
+        return {plain(client.instance) for client in watchers(image) if client.address in addresses}, 0
+
+
+def _break_locks(ioctx: Any, name: str, addresses: Collection[str]) -> tuple[set[str], int]:
+    """Break the locks that clients with these addresses hold on the image."""
+    rbd = bindings.load().rbd
+    with rbd.Image(ioctx, name, read_only=True) as image:
+        held = list(_locks(image, addresses))
+    if held:
+        with rbd.Image(ioctx, name) as image:
+            for owner, cookie, _ in held:
+                image.break_lock(owner, cookie)
+    return {plain(instance) for _, _, instance in held}, len(held)
 
 
 def _locks(image: Any, addresses: Collection[str]) -> Iterator[tuple[str, str, str]]:
@@ -136,8 +162,3 @@ def _why_not(node: str, nodes: Mapping[str, NodeClients], own_address: str) -> s
 def whole(address: str) -> str:
     """How the blocklist shows an address with all its clients."""
     return f"[{address}]:0/0" if ":" in address else f"{address}:0/0"
-
-
-def _names(entry: str) -> tuple[str, ...]:
-    """How an entry may be asked for."""
-    return (entry, address_of(entry)) if entry.endswith(":0/0") else (entry,)

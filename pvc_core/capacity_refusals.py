@@ -104,7 +104,7 @@ class Refusals:
         """What speaks against the nodes, whatever is on them; None when the answer for one VM is none for others."""
         if not self._is_said_by_numbers or request.exclude:
             return None
-        kind = (request.metadata.node_limit, request.accept_unflushing)
+        kind = (request.metadata.node_limit, request.accept_unflushing, request.storage)
         if kind not in self._words:
             self._words[kind] = self._words_about_empty(request, list(self._nodes.values()))
         return self._words[kind]
@@ -118,7 +118,7 @@ class Refusals:
         """Of all nodes. The same for all sizes between which no node stops to have room."""
         limit, vcpus = request.metadata.node_limit, request.vcpus if self._counts_vcpus else 0
         room = (bisect_left(self._rooms_mib, request.memory_mib), bisect_left(self._rooms_vcpus, vcpus))
-        kind = (limit, request.accept_unflushing, room)
+        kind = (limit, request.accept_unflushing, request.storage, room)
         found = self._groupings.get(kind)
         if found is None:
             if len(self._groupings) >= MOST_REMEMBERED:

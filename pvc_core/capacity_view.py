@@ -2,7 +2,7 @@
 """capacity_view: how much room each node has, from its ledger and its report, summed once and remembered.
 
 A ledger changes with every assignment and a report every few seconds, but a placement asks for all nodes. So
-the sums are kept per node for as long as the snapshot holds the very same ledger and report.
+the sums are kept per node for as long as the snapshot holds the very same ledger, report and member.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 
 from pvc_core import layout
 from pvc_core.codec import Stored
-from pvc_core.model import Ledger, NodeReport, Reservation, VmState
-from pvc_core.plugin_types import NO_LABELS, NodeCapacity, PlacementRequest
+from pvc_core.model import Ledger, Member, NodeReport, Reservation, VmState
+from pvc_core.plugin_types import NO_LABELS, NO_STORAGE, NodeCapacity, PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 WILL_RUN = frozenset({VmState.STARTING, VmState.RUNNING, VmState.RESTARTING})
@@ -29,10 +29,12 @@ class _Sums:
 
     ledger: Stored[Ledger] | None
     report: Stored[NodeReport] | None
+    member: Stored[Member] | None
     assigned_mib: int
     running_mib: int
     assigned_vcpus: int
     idle: Mapping[str, Reservation]
+    storage: Mapping[str, str]
 
 
 class CapacityView:
@@ -55,7 +57,12 @@ class CapacityView:
 
     def _sums_of(self, view: NodeView) -> _Sums:
         known = self._sums.get(view.name)
-        if known is not None and known.ledger is view.ledger and known.report is view.report:
+        if (
+            known is not None
+            and known.ledger is view.ledger
+            and known.report is view.report
+            and known.member is view.member
+        ):
             return known
         reservations = view.reserved.vms
         idle = {uuid: held for uuid, held in reservations.items() if not _runs(view, uuid, held)}
@@ -63,10 +70,12 @@ class CapacityView:
         return _Sums(
             ledger=view.ledger,
             report=view.report,
+            member=view.member,
             assigned_mib=assigned_mib,
             running_mib=assigned_mib - sum(held.memory_mib for held in idle.values()),
             assigned_vcpus=view.reserved.vcpus,
             idle=idle,
+            storage=_storage(view),
         )
 
 
@@ -107,7 +116,18 @@ def _capacity(view: NodeView, sums: _Sums, snapshot: ClusterSnapshot) -> NodeCap
         labels=MappingProxyType(record.labels) if record.labels else NO_LABELS,
         coming_vcpus=sum(held.vcpus for uuid, held in sums.idle.items() if _is_coming(snapshot, uuid, held)),
         problem=_problem(view, snapshot),
+        storage=sums.storage,
     )
+
+
+def _storage(view: NodeView) -> Mapping[str, str]:
+    """The backends of the node's daemon, with what it said of each; nothing bad of one it has not looked at yet."""
+    installed = view.member.value.drivers.get("storage_backends", ()) if view.member else ()
+    reports = view.report.value.storage if view.report else {}
+    if not (installed or reports):
+        return NO_STORAGE
+    said = {name: "" if each.usable else each.detail or "it cannot be used" for name, each in reports.items()}
+    return MappingProxyType({**dict.fromkeys(installed, ""), **said})
 
 
 def _problem(view: NodeView, snapshot: ClusterSnapshot) -> str:

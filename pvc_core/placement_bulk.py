@@ -73,7 +73,8 @@ class _Bulk:
         """In full; but why VMs that are alike find no place is said only once, as long as nothing has changed."""
         metadata = msgspec.structs.replace(request.metadata, priority=0)
         size = (request.memory_mib, request.vcpus)
-        alike = (size, metadata, request.exclude, request.accept_unflushing, len(self._nodes.changes))
+        where = (request.exclude, request.accept_unflushing, request.storage)
+        alike = (size, metadata, *where, len(self._nodes.changes))
         repeats = not self.planner.own_nodes(request)
         if repeats and self._latest_failure is not None and self._latest_failure[0] == alike:
             return msgspec.structs.replace(self._latest_failure[1], vm=request.vm, uuid=request.uuid)

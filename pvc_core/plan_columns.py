@@ -25,7 +25,7 @@ from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.rule_verdicts import Course, verdict
 from pvc_core.snapshot import ClusterSnapshot
 
-BY_NUMBERS = frozenset({"limit", "ready", "memory", "vcpus", "exclude", "rules"})
+BY_NUMBERS = frozenset({"limit", "ready", "memory", "vcpus", "exclude", "rules", "storage"})
 """Filters whose whole verdict is in the columns, as long as no rule of the cluster is about the VMs."""
 
 
@@ -121,7 +121,7 @@ class EmptyNodes:
         """The nodes that would take it."""
         key: object = request.uuid
         if self.is_said_by_numbers:
-            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing)
+            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing, request.storage)
             request = replace(request, memory_mib=0, vcpus=0)
         found = self._known.get(key)
         if found is None:

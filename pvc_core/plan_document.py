@@ -17,6 +17,7 @@ import msgspec
 from pvc_core.balance import Recommendation
 from pvc_core.model import VmRecord
 from pvc_core.planner import Plan
+from pvc_core.plugin_types import storage_needs
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
 
@@ -151,7 +152,8 @@ def _vm_digest(vm: VmRecord) -> str:
     """Of what a placement asks of a VM, and where it is."""
     metadata = vm.metadata
     chosen = [metadata.node_limit, metadata.node_selector, metadata.priority, metadata.tags, metadata.recovery_policy]
-    return _digest([vm.name, vm.node, vm.home, vm.memory_mib, vm.vcpus, vm.state in OFF, chosen])
+    volumes = [storage_needs(vm)] if vm.volumes else []
+    return _digest([vm.name, vm.node, vm.home, vm.memory_mib, vm.vcpus, vm.state in OFF, chosen, *volumes])
 
 
 def _node_digest(node: NodeView, snapshot: ClusterSnapshot) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pvc_core.domain_xml import DomainDefinition
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+NO_STORAGE: Mapping[str, str] = MappingProxyType({})
 NO_METADATA = VmMetadata()
 
 
@@ -68,6 +69,13 @@ class RuleVerdict:
 NO_RULES = RuleVerdict()
 
 
+class StorageNeed(NamedTuple):
+    """Storage that a VM has volumes on: a backend, and the host on whose own storage they lie; "" if all reach it."""
+
+    backend: str
+    node: str
+
+
 @dataclass(frozen=True)
 class PlacementRequest:
     """The VM that wants a place. `current_node` is where it is now ("" for a new one)."""
@@ -82,6 +90,8 @@ class PlacementRequest:
     """Nodes that must not be chosen this time, such as the one being flushed."""
     accept_unflushing: bool = False
     """A node on its way back into service counts as ready: for the VMs that return to it."""
+    storage: tuple[StorageNeed, ...] = ()
+    """What the VM has volumes on, each once, sorted."""
     options: PluginOptions = NO_OPTIONS
     """What is configured for the plugin that is asked."""
     rules: RuleVerdict = field(default=NO_RULES, hash=False)
@@ -101,7 +111,15 @@ class PlacementRequest:
             current_node=vm.node,
             exclude=exclude,
             accept_unflushing=accept_unflushing,
+            storage=storage_needs(vm),
         )
+
+
+def storage_needs(vm: VmRecord) -> tuple[StorageNeed, ...]:
+    """What a VM has volumes on, each once, sorted."""
+    if not vm.volumes:
+        return ()
+    return tuple(sorted({StorageNeed(each.backend, each.node) for each in vm.volumes if not each.leaving}))
 
 
 class NodeCapacity(msgspec.Struct, frozen=True, gc=False):
@@ -112,6 +130,7 @@ class NodeCapacity(msgspec.Struct, frozen=True, gc=False):
     assigned_*: everything in the ledger, running or not, arriving VMs included. running_mib: the part of
     assigned_mib that runs here already. report_age_s: None when no report was ever seen; then memory, cores and
     load are 0. coming_vcpus: vCPUs that `load_1m` cannot show yet: VMs that are arriving, starting or planned.
+    storage: the node's storage backends, by name, with why each is not usable there, "" where it is, as far as known.
     problem: what makes these figures unreliable, such as a ledger that does not parse; "" normally.
     """
 
@@ -134,6 +153,7 @@ class NodeCapacity(msgspec.Struct, frozen=True, gc=False):
     labels: Mapping[str, str] = NO_LABELS
     coming_vcpus: int = 0
     problem: str = ""
+    storage: Mapping[str, str] = NO_STORAGE
 
     @property
     def free_mib(self) -> int:

@@ -35,6 +35,8 @@ from pvc_core.model import (
 )
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.storage_reports import BackendReport
+from pvc_core.vm_volumes import VmVolume
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -69,12 +71,14 @@ def a_node(
     domains: Mapping[str, DomainReport] | None = None,
     unknown_domains: Mapping[str, str] | None = None,
     session: str = "",
+    storage: Mapping[str, str] | None = None,
     **record: Any,
 ) -> NodeView:
     """A node: ready, alive, reported just now, empty. `record` takes further fields of `NodeRecord`.
 
     available_mib: None = all of it, and `a_snapshot` subtracts the VMs that run here. domains: by UUID, in
-    addition to those that `a_snapshot` adds. session: of its daemon, by default one that names the node.
+    addition to those that `a_snapshot` adds. session: of its daemon, by default one that names the node. storage: its
+    backends, with why each is not usable there, "" when it is.
     """
     session = session or f"session-{name}"
     report = NodeReport(
@@ -88,12 +92,16 @@ def a_node(
         hypervisor_connected=hypervisor_connected,
         domains=dict(domains or {}),
         unknown_domains=dict(unknown_domains or {}),
+        storage={name: BackendReport(usable=not problem, detail=problem) for name, problem in (storage or {}).items()},
+    )
+    member = Member(
+        node=name, session=session, version="test", drivers={"storage_backends": tuple(storage)} if storage else {}
     )
     return NodeView(
         record=stored(layout.node(name), NodeRecord(name=name, mode=NodeMode(mode), **record)),
         ledger=stored(layout.ledger(name), Ledger()),
         report=stored(layout.report(name), report) if reported else None,
-        member=stored(layout.member(name), Member(node=name, session=session, version="test")) if alive else None,
+        member=stored(layout.member(name), member) if alive else None,
         report_age_s=report_age_s,
     )
 
@@ -124,6 +132,11 @@ def a_vm(
         state=VmState(state),
         **more,
     )
+
+
+def a_volume(device: str = "vda", backend: str = "ceph", node: str = "", **more: Any) -> VmVolume:
+    """A volume of a VM, on storage that all nodes reach, or that of `node`."""
+    return VmVolume(**{"pool": "vms", "name": device, "id": device, **more}, device=device, backend=backend, node=node)
 
 
 def a_rule(name: str, kind: RuleKind, *members: str, hard: bool = False, **nodes: float) -> Rule:

@@ -18,7 +18,7 @@ from pvc_core.model import NodeMode, Settings
 from pvc_core.placement import Placer
 from pvc_core.placement_drivers import GivenDrivers
 from pvc_core.placement_steps import CORE_MEM
-from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest
+from pvc_core.plugin_types import FilterEntry, NodeCapacity, PlacementRequest, StorageNeed
 from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, a_vm
 from pvc_core.testing.driver_suite import DriverSuite, installed
 
@@ -39,13 +39,14 @@ class FilterSuite(DriverSuite[FilterEntry]):
             a_request(web, exclude=frozenset({"hv2"})),
             a_request("huge", memory_mib=2**30, vcpus=4096),
             a_request("home", accept_unflushing=True),
+            a_request("stored", storage=(StorageNeed("ceph", ""), StorageNeed("directory", "hv2"))),
         )
 
     @staticmethod
     def nodes() -> tuple[NodeCapacity, ...]:
         """Nodes that differ in everything, among them one of which nothing is known."""
         return (
-            a_capacity("hv1", labels={"rack": "a"}),
+            a_capacity("hv1", labels={"rack": "a"}, storage={"ceph": "", "directory": "it is full"}),
             a_capacity("hv2", assigned_mib=4096, running_mib=2048, assigned_vcpus=64, assigned_vms=40, load_1m=97.5),
             a_capacity("hv3", mode=NodeMode.UNFLUSHING, labels={"rack": "b", "zone": "quiet"}),
             a_capacity("hv4", mode=NodeMode.FLUSHED, maintenance=True, left=True, alive=False),

@@ -17,7 +17,7 @@ from pvc_core.plan_assignment import NOWHERE, assign, weights_of
 from pvc_core.plan_columns import columns_of
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
-from pvc_core.testing.builders import a_node, a_snapshot, a_vm
+from pvc_core.testing.builders import a_node, a_snapshot, a_vm, a_volume
 from pvc_core.vm_states import OFF
 
 PLACER = Placer(Registry.load())
@@ -37,6 +37,7 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
             mode=draw(st.sampled_from(["ready"] * 6 + ["flushed", "flushing"])),
             alive=draw(st.sampled_from([True] * 9 + [False])),
             labels={"rack": draw(st.sampled_from("ab"))},
+            storage=draw(st.sampled_from([{"ceph": ""}, {"ceph": "", "local": ""}, {"ceph": "no quorum"}])),
         )
         for name in names
     ]
@@ -50,6 +51,7 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
             state=draw(st.sampled_from(["running"] * 5 + ["starting", "stopped"])),
             priority=draw(st.sampled_from([0, 0, 0, 1])),
             node_limit=draw(st.just([]) | limits),
+            volumes=draw(st.sampled_from([(), (), (a_volume(),), (a_volume(), a_volume("vdb", "local", names[0]))])),
         )
         for number in range(draw(st.integers(0, 24)))
     ]

@@ -15,6 +15,7 @@ from pvc_core.model import Settings
 from pvc_core.placement import Decision, Placer
 from pvc_core.placement_bulk import place_in_bulk
 from pvc_core.placement_drivers import GivenDrivers
+from pvc_core.plugin_types import StorageNeed
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_request, a_rule, a_snapshot, a_vm
@@ -58,6 +59,7 @@ SELECTORS = {
     "fullest": SelectorEntry("fullest", "the most VMs", Fullest(), depends_on_node_only=True),
     "fragile": SelectorEntry("fragile", "luck", Fragile(), depends_on_node_only=True),
 }
+NEEDS = [(StorageNeed("ceph", ""),), (StorageNeed("ceph", ""), StorageNeed("local", "hv2"))]
 WANTED = [*SELECTORS, "", "gone", "mem:2", "mem,vcpus:3", "mem,,"]
 
 
@@ -72,6 +74,7 @@ def clusters(draw: st.DrawFn) -> ClusterSnapshot:
             load_1m=draw(st.sampled_from([0.0, 0.0, 1.5])),
             mode=draw(st.sampled_from(["ready"] * 5 + ["flushing", "unflushing"])),
             alive=draw(st.sampled_from([True] * 9 + [False])),
+            storage=draw(st.sampled_from([{"ceph": ""}, {"ceph": "", "local": ""}, {"ceph": "no quorum"}, None])),
         )
         for name in names
     ]
@@ -102,6 +105,7 @@ def batches(draw: st.DrawFn, snapshot: ClusterSnapshot) -> list[PlacementRequest
     requests = [
         a_request(
             f"new{number}",
+            storage=draw(st.sampled_from([(), *NEEDS])),
             memory_mib=draw(st.integers(1, 8)) * 100,
             vcpus=draw(st.integers(1, 3)),
             current_node=draw(st.sampled_from(["", "", "hv1", "hv2"])),
@@ -115,7 +119,8 @@ def batches(draw: st.DrawFn, snapshot: ClusterSnapshot) -> list[PlacementRequest
             exclude = frozenset({stored.value.node}) if what == "leaves" else frozenset()
             fields = {field: draw(values) for field, values in chosen.items()}
             request = a_request(stored.value, exclude=exclude, **fields)
-            requests.append(replace(request, accept_unflushing=what == "returns"))
+            needs = draw(st.sampled_from([(), *NEEDS]))
+            requests.append(replace(request, accept_unflushing=what == "returns", storage=needs))
     return requests
 
 
@@ -188,3 +193,12 @@ def test_a_vm_does_not_compete_with_itself_for_the_node_it_is_on() -> None:
     placer = Placer(GivenDrivers(SELECTORS, BUILT_IN.filters))
     (decision,) = place_in_bulk([a_request(old, node_selector="fullest")], snapshot, placer)
     assert decision.node == "hv2"
+
+
+def test_why_a_vm_finds_no_place_is_not_said_of_one_with_volumes_elsewhere() -> None:
+    snapshot = a_snapshot([a_node("hv1", storage={"ceph": "no quorum"})])
+    requests = [a_request(f"new{number}", storage=needs) for number, needs in enumerate(NEEDS)]
+    reasons = [one.reason for one in place_in_bulk(requests, snapshot, Placer(BUILT_IN))]
+    assert "no quorum" in reasons[0]
+    assert "hv2" not in reasons[0]
+    assert "lie on hv2" in reasons[1]

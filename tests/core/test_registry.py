@@ -66,7 +66,7 @@ def test_the_built_in_drivers_come_through_the_same_door_as_anybodys() -> None:
     registry = Registry.load()
     assert registry.problems == ()
     assert list(registry.selectors) == ["even", "load", "mem", "memprov", "vcpus", "vms"]
-    assert list(registry.filters) == ["exclude", "limit", "memory", "ready", "rules", "vcpus"]
+    assert list(registry.filters) == ["exclude", "limit", "memory", "ready", "rules", "storage", "vcpus"]
     assert list(registry.recovery_policies) == ["restart", "stay", "stop"]
     assert list(registry.stores) == ["sqlite", "zookeeper"]
     assert list(registry.hypervisors) == ["libvirt", "simulated"]

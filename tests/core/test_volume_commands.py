@@ -14,8 +14,8 @@ from stored_cluster import ANY, StoredCluster
 from stored_cluster import vm as record_of
 
 from pvc_core import hookimpl, layout
-from pvc_core.errors import InvalidInput, NotFound, PvcError, Refused
-from pvc_core.model import VmState
+from pvc_core.errors import InvalidInput, NoCandidate, NotFound, PvcError, Refused
+from pvc_core.model import Member, VmState
 from pvc_core.registry import Registry
 from pvc_core.storage import StorageBackendEntry, StorageCapability, StorageSite
 from pvc_core.testing.driver_suite import registry_with
@@ -47,6 +47,9 @@ def cluster(tmp_path: Path) -> Iterator[StoredCluster]:
     """Two nodes and the VMs web1 and web2, stopped on hv1."""
     cluster = StoredCluster(tmp_path, OwnDisks().registry())
     cluster.add_nodes("hv1", "hv2")
+    for node in ("hv1", "hv2"):
+        drivers = {"storage_backends": ("local", "memory")}
+        cluster.put(layout.member(node), Member(node=node, session="s", version="test", drivers=drivers))
     for name in ("web1", "web2"):
         cluster.commands.define(xml(name), ANY, target="hv1")
     yield cluster
@@ -260,3 +263,11 @@ def test_a_vm_that_is_off_is_not_waited_for(cluster: StoredCluster, command: str
     else:
         cluster.commands.remove_volume("web1", "vda")
     assert claims(cluster) == {}
+
+
+def test_a_vm_does_not_leave_the_host_on_which_its_volumes_lie(cluster: StoredCluster) -> None:
+    cluster.commands.add_volume("web1", "local", "disks", "data")
+    with pytest.raises(NoCandidate, match="its volumes on local lie on hv1, out of reach from elsewhere"):
+        cluster.commands.move("web1", "hv2")
+    cluster.commands.remove_volume("web1", "vda")
+    cluster.commands.move("web1", "hv2")

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
+from pvc_core.capacity_view import CapacityView
 from pvc_core.model import NodeMode, Settings
-from pvc_core.plugin_types import NodeCapacity, PlacementRequest
+from pvc_core.plugin_types import NodeCapacity, PlacementRequest, StorageNeed
 from pvc_core.registry import Registry
-from pvc_core.testing.builders import a_capacity, a_request
+from pvc_core.testing.builders import a_capacity, a_node, a_request, a_snapshot, a_vm, a_volume
 from pvc_core.testing.filter_suite import FilterSuite
 
 FILTERS = Registry.load().filters
@@ -155,5 +158,59 @@ def test_the_built_in_filters_fail_closed() -> None:
         "memory": True,
         "ready": True,
         "rules": True,
+        "storage": True,
         "vcpus": True,
     }
+
+
+CEPH, LOCAL = StorageNeed("ceph", ""), StorageNeed("directory", "hv1")
+
+
+def with_storage(name: str, **backends: str) -> NodeCapacity:
+    """A node that has these backends, with why each is not usable."""
+    return a_capacity(name, storage=backends)
+
+
+class TestStorage(FilterSuite):
+    name = "storage"
+
+    def test_a_vm_without_volumes_goes_anywhere(self) -> None:
+        assert rejected("storage", a_request(), HV1, with_storage("hv2", ceph="no quorum")) == {}
+
+    def test_a_node_that_reaches_the_volumes_passes(self) -> None:
+        nodes = [with_storage("hv1", ceph="", directory=""), with_storage("hv2", ceph="", directory="")]
+        assert rejected("storage", a_request(storage=(CEPH,)), *nodes) == {}
+        assert set(rejected("storage", a_request(storage=(CEPH, LOCAL)), *nodes)) == {"hv2"}
+
+    @pytest.mark.parametrize(
+        ("needs", "node", "reason"),
+        [
+            ((LOCAL,), {"directory": ""}, "its volumes on directory lie on hv1, out of reach from elsewhere"),
+            ((CEPH,), {}, "it has no storage backend ceph, on which the VM has volumes"),
+            ((CEPH,), {"ceph": "no quorum"}, "its storage ceph is not usable: no quorum"),
+            (
+                (CEPH, LOCAL),
+                {"ceph": "no quorum"},
+                "its storage ceph is not usable: no quorum; "
+                "its volumes on directory lie on hv1, out of reach from elsewhere",
+            ),
+        ],
+    )
+    def test_a_node_that_does_not_is_rejected_with_what_keeps_it(
+        self, needs: tuple[StorageNeed, ...], node: dict[str, str], reason: str
+    ) -> None:
+        assert rejected("storage", a_request(storage=needs), with_storage("hv2", **node)) == {"hv2": reason}
+
+    def test_a_volume_that_is_leaving_binds_its_vm_no_more(self) -> None:
+        leaving = a_vm("web1", volumes=(a_volume("vda", "directory", "hv1", leaving=True),))
+        assert rejected("storage", a_request(leaving), HV2) == {}
+
+    def test_of_a_backend_that_a_daemon_has_not_looked_at_yet_the_best_is_assumed(self) -> None:
+        node = a_node("hv1", storage={"ceph": ""})
+        assert node.report is not None
+        silent = replace(
+            node, report=replace(node.report, value=msgspec.structs.replace(node.report.value, storage={}))
+        )
+        capacity = CapacityView().of(a_snapshot([silent]))["hv1"]
+        assert capacity.storage == {"ceph": ""}
+        assert rejected("storage", a_request(storage=(CEPH,)), capacity) == {}

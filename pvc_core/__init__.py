@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pvc_core.contributions import ApiBody, ApiQuery, ApiResource, ApiSite, CliCommand, api_method
+    from pvc_core.contributions import ApiBody, ApiQuery, ApiResource, ApiSite, CliCommand, answer_task, api_method
     from pvc_core.domain_xml import DomainDefinition
     from pvc_core.errors import PluginError, PvcError
     from pvc_core.events import Event, NodeChange, VmChange
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
         check_volume_name,
         check_volume_size,
     )
+    from pvc_core.task_entries import NodeTask, NodeTaskEntry, TaskCancelled, TaskReport, TaskRequest
+    from pvc_core.task_records import TaskView
 
 __all__ = [
     # registering
@@ -69,10 +71,12 @@ __all__ = [
     "StorageBackendEntry",
     "FenceAgentEntry",
     "NetworkEntry",
+    "NodeTaskEntry",
     "ConfigSection",
     "CliCommand",
     "ApiResource",
     "api_method",
+    "answer_task",
     # what a driver implements
     "Selector",
     "Filter",
@@ -109,6 +113,10 @@ __all__ = [
     "NetworkSite",
     "NetworkSpec",
     "NetworkState",
+    "TaskRequest",
+    "TaskReport",
+    "NodeTask",
+    "TaskView",
     "ApiSite",
     "ApiBody",
     "ApiQuery",
@@ -127,6 +135,7 @@ __all__ = [
     # errors
     "PvcError",
     "PluginError",
+    "TaskCancelled",
 ]
 
 _HOMES = {
@@ -140,6 +149,7 @@ _HOMES = {
     "ApiSite": "contributions",
     "CliCommand": "contributions",
     "api_method": "contributions",
+    "answer_task": "contributions",
     "Event": "events",
     "NodeChange": "events",
     "VmChange": "events",
@@ -177,6 +187,12 @@ _HOMES = {
     "StorageHealth": "storage",
     "StorageSite": "storage",
     "Volume": "storage",
+    "NodeTask": "task_entries",
+    "NodeTaskEntry": "task_entries",
+    "TaskCancelled": "task_entries",
+    "TaskReport": "task_entries",
+    "TaskRequest": "task_entries",
+    "TaskView": "task_records",
 }
 """The module of each public name; the others live in `plugin_types`."""
 

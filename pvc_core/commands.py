@@ -22,12 +22,15 @@ from pvc_core.ports import Check, Create, Set
 from pvc_core.rule_commands import RuleCommands
 from pvc_core.settings_changes import changed_settings, checked_patch, what_changes
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.task_commands import TaskCommands
 from pvc_core.volume_commands import VolumeCommands
 
 __all__ = ["Commands", "Outcome"]
 
 
-class Commands(VolumeCommands, RuleCommands, PlanCommands, MaintenanceCommands, FenceCommands, NotificationCommands):
+class Commands(
+    VolumeCommands, RuleCommands, PlanCommands, MaintenanceCommands, FenceCommands, NotificationCommands, TaskCommands
+):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 
     def change_settings(self, patch: Mapping[str, object]) -> Outcome:

@@ -14,9 +14,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from pvc_core.errors import Refused
 from pvc_core.plugin_types import PluginOptions
 from pvc_core.ports import ClusterStore
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.task_entries import NodeTask
+from pvc_core.task_records import TaskView
 
 Access = Literal["viewer", "operator", "admin"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,6 +70,10 @@ class ApiQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A request's query string. Unknown parameters are refused."""
 
 
+def _nobody_takes_it(task: NodeTask) -> TaskView:
+    raise Refused(task.node, "there is no cluster behind this site")
+
+
 @dataclass(frozen=True)
 class ApiSite:
     """What a resource is built from: the cluster as seen from one API process.
@@ -78,6 +85,8 @@ class ApiSite:
     snapshot: Callable[[], ClusterSnapshot]
     options: Callable[[], PluginOptions]
     store: ClusterStore
+    give_task: Callable[[NodeTask], TaskView] = _nobody_takes_it
+    """Hands a task of the plugin to a node; see `answer_task`. Raises `NotFound`, `InvalidInput`, `Refused`."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,16 @@ def api_method(
         return method
 
     return declare
+
+
+def answer_task(resp: Any, task: TaskView) -> None:
+    """Answer a request with a task that was given for it: status 202, the task, and where to look how far it is.
+
+    The method declares it as `api_method(..., TaskView, status=202)`.
+    """
+    resp.status = 202
+    resp.media = task
+    resp.set_header("Location", task.watch)
 
 
 def declared_by(method: object) -> ApiMethod | None:

@@ -31,10 +31,12 @@ PLAN = "/plan"
 MAINTENANCE = "/maintenance"
 FENCING = "/fencing"
 VOLUMES = "/volumes"
+TASKS = "/tasks"
+TASK_QUEUES = "/task-queues"
 
 DIRECTORIES = (
     *(LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS, FENCING),
-    VOLUMES,
+    *(VOLUMES, TASKS, TASK_QUEUES),
 )
 
 
@@ -97,6 +99,16 @@ def volume_claim(backend: str, pool: str, name: str, node: str = "") -> str:
     """The key that makes the volume one VM's; whatever a pool is called, it is one key of its own."""
     parts = (backend, pool, name, *([node] if node else []))
     return f"{VOLUMES}/{':'.join(quote(part, safe='') for part in parts)}"
+
+
+def task(identity: str) -> str:
+    """A task of some node, by its id."""
+    return f"{TASKS}/{identity}"
+
+
+def task_queue(node: str) -> str:
+    """The ids of the node's tasks that have not ended."""
+    return f"{TASK_QUEUES}/{node}"
 
 
 def name_in(key: str) -> str:

@@ -35,6 +35,7 @@ from pvc_core.plugin_types import (
     StoreEntry,
 )
 from pvc_core.storage import StorageBackendEntry
+from pvc_core.task_entries import NodeTaskEntry
 
 ENTRY_POINT_GROUP = "pvc"
 OWN_DISTRIBUTION = "pvc"
@@ -48,6 +49,7 @@ DriverEntry = (
     | StorageBackendEntry
     | FenceAgentEntry
     | NetworkEntry
+    | NodeTaskEntry
     | CliCommand
     | ApiResource
 )
@@ -61,6 +63,7 @@ ENTRY_TYPES: Mapping[str, type[DriverEntry]] = {
     "storage_backends": StorageBackendEntry,
     "fence_agents": FenceAgentEntry,
     "networks": NetworkEntry,
+    "node_tasks": NodeTaskEntry,
     "cli_commands": CliCommand,
     "api_resources": ApiResource,
 }
@@ -75,6 +78,7 @@ CALLED: Mapping[type[DriverEntry], tuple[str, str]] = {
     StorageBackendEntry: ("open", ""),
     FenceAgentEntry: ("agent", "power_off"),
     NetworkEntry: ("open", ""),
+    NodeTaskEntry: ("run", ""),
 }
 """The field of an entry that is called, and the method, where it is not called itself."""
 

@@ -23,6 +23,7 @@ from pvc_core.plugin_types import (
     StoreEntry,
 )
 from pvc_core.storage import StorageBackendEntry
+from pvc_core.task_entries import NodeTaskEntry
 
 PROJECT = "pvc"
 
@@ -273,6 +274,35 @@ def pvc_networks(options: PluginOptions) -> Sequence[NetworkEntry]:  # type: ign
         @hookimpl
         def pvc_networks():
             return [NetworkEntry("macvtap", "guests directly on the host's link", open_macvtap)]
+    """
+
+
+@hookspec
+def pvc_node_tasks(options: PluginOptions) -> Sequence[NodeTaskEntry]:  # type: ignore[empty-body]
+    """Register tasks that a node's daemon carries out, by name: what only one host can do, with progress and a result.
+
+    Called: once, when the plugin is loaded; `run` for each task, on a thread of its own in the daemon of its node, for
+    as long as it takes. A resource of the same plugin hands a task over with `site.give_task` and answers with what
+    this returns and the status 202; a command follows it with `session.follow_task`.
+
+    Together: a node carries out a few tasks at a time, whoever they are from, in the order in which they were given.
+
+    Failing: when `run` raises, the task has failed, with the sentence of a `PvcError` as its reason. When the daemon
+    dies, a task that is `resumable` is begun again, and any other has failed.
+
+        from pvc_core import NodeTaskEntry, hookimpl
+
+        def wipe(request, report):
+            from acme_disks import sectors, wipe_sector
+            device = request.parameters.get("device", "")
+            for number in range(3):
+                report(number, 3, f"wiping {device}")
+                wipe_sector(device, number)
+            return {"device": device}
+
+        @hookimpl
+        def pvc_node_tasks():
+            return [NodeTaskEntry("acme-wipe", "overwrites a disk", wipe, resumable=True)]
     """
 
 

@@ -41,6 +41,7 @@ from pvc_core.ports import Clock, ClusterStore, Hypervisor
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.snapshot_copies import copy_for_plugins
 from pvc_core.storage import StorageBackendEntry
+from pvc_core.task_entries import NodeTaskEntry
 
 __all__ = ["Objection", "PluginInfo", "Registry", "Validation"]
 
@@ -85,6 +86,7 @@ class Registry:
     storage_backends: Mapping[str, StorageBackendEntry]
     fence_agents: Mapping[str, FenceAgentEntry]
     networks: Mapping[str, NetworkEntry]
+    node_tasks: Mapping[str, NodeTaskEntry]
     cli_commands: Mapping[str, CliCommand]
     api_resources: Mapping[str, ApiResource]
     configurations: PluginConfigurations
@@ -129,6 +131,7 @@ class Registry:
         self.storage_backends = _by_name(granted, StorageBackendEntry)
         self.fence_agents = _by_name(granted, FenceAgentEntry)
         self.networks = _by_name(granted, NetworkEntry)
+        self.node_tasks = _by_name(granted, NodeTaskEntry)
         self.cli_commands = _by_name(granted, CliCommand)
         self.api_resources = _by_name(granted, ApiResource)
         active = [active_info(plugin, granted, refusals.get(plugin.found.name, ())) for plugin in loaded]

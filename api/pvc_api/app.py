@@ -30,6 +30,7 @@ from pvc_api.resources.plugins import Plugin, PluginCollection
 from pvc_api.resources.rules import RuleCollection, RuleResource
 from pvc_api.resources.service import HealthCheck, OpenApi
 from pvc_api.resources.storage import StorageCollection
+from pvc_api.resources.tasks import TaskCollection, TaskResource
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
 from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection
@@ -101,6 +102,8 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/placement": ClusterPlacement(services),
         "/events": EventCollection(services),
         "/storage": StorageCollection(services),
+        "/task": TaskCollection(services),
+        "/task/{task}": TaskResource(services),
         "/token": TokenCollection(services),
         "/token/{name}": Token(services),
     }

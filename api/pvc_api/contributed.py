@@ -22,6 +22,8 @@ from pvc_core.contributions import ApiMethod, ApiResource, ApiSite, declared_by,
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.plugin_types import PluginOptions
 from pvc_core.snapshot_copies import copy_for_plugins
+from pvc_core.task_entries import NodeTask
+from pvc_core.task_records import TaskView
 
 METHODS = ("on_get", "on_post", "on_put", "on_patch", "on_delete")
 UNDECLARED = ApiMethod()
@@ -72,7 +74,10 @@ def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
     def options() -> PluginOptions:
         return registry.options(entry.plugin, services.view.settings)
 
-    site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store)
+    def give_task(task: NodeTask) -> TaskView:
+        return services.commands.give_task(task, entry.plugin)
+
+    site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store, give_task)
     resource = calls.ask(entry.plugin, entry.build, site, deadline_s=calls.limits.open_s)
     methods = {
         name: _served(entry, responder, gate, services.on_plugin_failure)

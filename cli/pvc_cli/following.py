@@ -58,10 +58,20 @@ def seconds_to_wait(wait: bool | None, timeout_s: float) -> float:
     return timeout_s if wait else 0
 
 
-def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout_s: float, describe: Describe) -> Any:
+def follow(
+    session: Session,
+    watch: str,
+    waited_for: str,
+    shown_by: str,
+    timeout_s: float,
+    describe: Describe,
+    *,
+    is_held: bool = True,
+) -> Any:
     """The document at `watch` once it has settled. Raises `WaitedTooLong`.
 
     `waited_for` and `shown_by` are for people: what is waited for, and the command that shows it later.
+    is_held: the API holds its answer until there is news; else it is asked now and then.
     """
     session.going_on = f"the operation goes on, see `{shown_by}`"
     deadline_s = time.monotonic() + timeout_s
@@ -78,9 +88,11 @@ def follow(session: Session, watch: str, waited_for: str, shown_by: str, timeout
             now_s = time.monotonic()
             if now_s >= deadline_s:
                 raise WaitedTooLong(waited_for, timeout_s, shown_by)
-            if hold_s or document is None:  # the API holds its answer, unless it is away or too many are waiting
+            if (
+                hold_s or document is None or not is_held
+            ):  # the API holds its answer, unless it is away or too many are waiting
                 time.sleep(min(max(0.0, session.poll_s - (now_s - asked_s)), deadline_s - now_s))
-            hold_s = min(HOLD_S, max(0.0, deadline_s - time.monotonic()))
+            hold_s = min(HOLD_S, max(0.0, deadline_s - time.monotonic())) if is_held else 0.0
 
 
 def _look(session: Session, watch: str, hold_s: float, deadline_s: float, progress: Progress) -> Any:

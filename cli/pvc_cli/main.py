@@ -27,6 +27,7 @@ GROUPS = {
     "node": "pvc_cli.node_commands:node",
     "cluster": "pvc_cli.cluster_commands:cluster",
     "storage": "pvc_cli.storage_commands:storage",
+    "task": "pvc_cli.task_commands:task",
     "simulate": "pvc_cli.simulate_commands:simulate",
     "events": "pvc_cli.event_commands:events",
     "plugin": "pvc_cli.plugin_commands:plugin",

@@ -51,6 +51,15 @@ class Session:
         """Print an answer of a plugin's command: as JSON or YAML where that is asked for, else what `people` makes."""
         emit(self.output, document, people)
 
+    def follow_task(self, task: Any, timeout_s: float = 86_400) -> Any:
+        """The task of a node that a plugin's resource has answered with, once it is done; its progress is shown.
+
+        Raises a `PvcError` when it has failed, was called off, or takes longer.
+        """
+        from pvc_cli.task_following import follow_task
+
+        return follow_task(self, task, timeout_s)
+
     def close(self) -> None:
         """Give back what was opened."""
         if self._api is not None:

@@ -15,7 +15,6 @@ from pvc_core import leader, leader_fence, maintenance
 from pvc_core.changes import Change, guarded
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, NotFound, Refused, StoreUnavailable
-from pvc_core.event_log import EventLog
 from pvc_core.events import EventKind, Happening
 from pvc_core.fence_devices import read_devices
 from pvc_core.fence_memory import AskAgents, FenceAction
@@ -67,7 +66,7 @@ class LeaderLoop:
             self._journal.listen(on_written)
         self._notes = Notes(store, self._journal, clock, threads)
         self._placer = Placer(registry, self._notes.plugin_failed)
-        self._housekeeping = Housekeeping(EventLog(store), epoch, clock)
+        self._housekeeping = Housekeeping(store, epoch, clock)
         self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads, connected_s)
         self._fence_checker = FenceChecker(store, registry, self._notes, threads)
         self._maintenance_runner = MaintenanceRunner(clock, self._write_maintenance)
@@ -116,6 +115,7 @@ class LeaderLoop:
                     break
             self._fence_checker.look(view, self._stopping.is_set)
             self._housekeeping.trim_events(view.settings.events_kept)
+            self._housekeeping.forget_tasks()
 
     def _carry_out(self, action: LeaderAction, view: ClusterView) -> bool:
         """Write one action; False when the cluster has changed under it, and all is to be decided again."""

@@ -26,6 +26,7 @@ from pvc_daemon.host_storage import HostStorage
 from pvc_daemon.leader_loop import LeaderLoop
 from pvc_daemon.membership import Membership, host_identity
 from pvc_daemon.reporter import Reporter
+from pvc_daemon.task_runner import TaskRunner
 from pvc_daemon.watchdog_keeper import WatchdogKeeper
 
 log = structlog.get_logger(__name__)
@@ -98,6 +99,17 @@ class NodeDaemon:
             StorageAccess(registry.calls, backends, self._storage.backend).disk_of,
             self._report_soon,
         )
+        self._tasks = TaskRunner(
+            name,
+            store,
+            registry.node_tasks,
+            options=lambda plugin: registry.options(plugin, self._agent.records.settings),
+            clock=clock,
+            may_act=may_act,
+            journal=journal,
+            threads=threads,
+            incarnation=writer,
+        )
         self._reporter = Reporter(
             name,
             store,
@@ -144,6 +156,7 @@ class NodeDaemon:
         self._agent.start()
         self._reporter.start()
         self._storage.start()
+        self._tasks.start()
         if self._watchdog_keeper:
             self._watchdog_keeper.start()
         self._hypervisor.add_listener(self._hypervisor_event)
@@ -159,6 +172,7 @@ class NodeDaemon:
         self._elected(None)
         self._agent.close()
         self._storage.close()
+        self._tasks.close()
         self._reporter.close()
         has_left = False
         try:
@@ -217,6 +231,7 @@ class NodeDaemon:
                     log.error("not_registered", node=self._name, problem=error.sentence())
                     self._stopping.wait(REGISTER_AGAIN_S)
             self._agent.wake()
+            self._tasks.wake()
             self._reporter.report_soon()
 
     def _has_guests(self) -> bool:

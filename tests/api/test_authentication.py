@@ -42,6 +42,8 @@ METHODS_BY_ROLE = {
         ("GET", "/storage/directory/pool/vms/volume"),
         ("GET", "/storage/directory/pool/vms/volume/disk"),
         ("GET", "/storage/directory/pool/vms/volume/disk/snapshot"),
+        ("GET", "/task"),
+        ("GET", "/task/42"),
         ("GET", "/plugin"),
         ("GET", "/plugin/selectors"),
         ("GET", "/openapi.json"),
@@ -73,6 +75,7 @@ METHODS_BY_ROLE = {
         ("POST", "/node/hv1/domain-state"),
         ("POST", "/cluster/plan"),
         ("DELETE", "/cluster/plan"),
+        ("DELETE", "/task/42"),
     ],
     "admin": [
         ("POST", "/node/hv1/fence-device"),
@@ -161,7 +164,7 @@ def test_every_method_of_the_api_is_tried_above(api: httpx.Client) -> None:
         for method in operations
     } - {("GET", "/health")}
     names = {"web1": "vm", "hv1": "node", "selectors": "name", "nobody": "name", "7": "number"}
-    names |= {"vms": "pool", "disk": "volume", "old": "snapshot", "vda": "device"}
+    names |= {"vms": "pool", "disk": "volume", "old": "snapshot", "vda": "device", "42": "task"}
     tried = {(method, "/".join(names.get(part, part) for part in path.split("/"))) for _, method, path in EVERY_METHOD}
     assert tried == served
 

@@ -174,6 +174,7 @@ ASKED: list[tuple[str, str, Any]] = [
     ("POST", "/cluster/settings", {"max_parallel_migrations": 4}),
     ("GET", "/events", None),
     ("GET", "/storage", None),
+    ("GET", "/task", None),
     ("GET", "/plugin", None),
     ("GET", "/plugin/mem", None),
     ("GET", "/token", None),

@@ -14,11 +14,12 @@ from pvc_api import bodies, fence_answers, maintenance_views, plugin_answers, st
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
-from pvc_cli import client, cluster_notify, fence_views, following, plan_views, storage_commands
+from pvc_cli import client, cluster_notify, fence_views, following, plan_views, storage_commands, task_following
 from pvc_cli import views as cli_views
 from pvc_cli.reference import commands, with_reference
 from pvc_cli.token_commands import ROLES
 from pvc_cli.words import MOOD_OF_STATE
+from pvc_core import task_records
 from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.events import Event
 from pvc_core.model import PluginTrouble
@@ -41,6 +42,7 @@ WANTED = """
     cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test
     cluster:rule add|list|show|remove
     storage list
+    task list|info|wait|cancel
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
@@ -138,6 +140,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (fence_views.CheckedDeviceView, fence_answers.CheckedDeviceView),
         (storage_commands.StorageBackendView, storage_views.StorageBackendView),
         (storage_commands.StorageOnNode, storage_views.StorageOnNode),
+        (task_following.TaskView, task_records.TaskView),
         (cli_views.EventView, Event),
         (cli_views.TokenView, token_views.TokenView),
         (cli_views.Decision, Decision),

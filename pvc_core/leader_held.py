@@ -25,20 +25,27 @@ def start_held(
     snapshot: ClusterSnapshot, placer: Placer, policies: Policies, together: Collection[str] = ()
 ) -> Iterator[StartHeld]:
     """A start for each that has a candidate now. together: the nodes that are `lost_together`."""
-    due = {
-        uuid: vm.value
-        for uuid, vm in snapshot.vms.items()
-        if _waits(vm.value, snapshot)
-        and (not _waits_for_any(vm.value) or after_loss(vm.value, snapshot, placer, policies)[0] != "hold")
-    }
+    due: dict[str, VmRecord] = {}
+    at_home: set[str] = set()
+    for uuid, vm in snapshot.vms.items():
+        record = vm.value
+        if not _waits(record, snapshot):
+            continue
+        if _waits_for_any(record) and after_loss(record, snapshot, placer, policies)[0] == "hold":
+            if not _is_in_service(record.home, snapshot):
+                continue
+            at_home.add(uuid)
+        due[uuid] = record
     if not due:
         return
     planner = placer.planner(snapshot)
     planner.place_all(_leaving(snapshot))
     recovered = still_to_place(snapshot, placer, policies, together)
-    for decision in planner.place_all([*(_request(record, snapshot) for record in due.values()), *recovered]):
+    wanted = [_request(record, snapshot, uuid in at_home) for uuid, record in due.items()]
+    for decision in planner.place_all([*wanted, *recovered]):
         if decision.node and decision.uuid in due:
-            until = "a node can take it" if _waits_for_any(due[decision.uuid]) else "its home is there and has room"
+            is_home = decision.uuid in at_home or not _waits_for_any(due[decision.uuid])
+            until = "its home is there and has room" if is_home else "a node can take it"
             yield StartHeld(decision.node, decision.uuid, f"it was held until {until}; {decision.reason}", decision)
 
 
@@ -46,9 +53,10 @@ def _waits_for_any(record: VmRecord) -> bool:
     return record.metadata.held_until == "any"
 
 
-def _request(record: VmRecord, snapshot: ClusterSnapshot) -> PlacementRequest:
-    """For a place where the VM may start: any, or its home."""
-    others = frozenset() if _waits_for_any(record) else frozenset(snapshot.nodes) - {record.home}
+def _request(record: VmRecord, snapshot: ClusterSnapshot, at_home: bool = False) -> PlacementRequest:
+    """For a place where the VM may start: any, or its home, as also where its policy keeps it `at_home`."""
+    is_free = _waits_for_any(record) and not at_home
+    others = frozenset() if is_free else frozenset(snapshot.nodes) - {record.home}
     return PlacementRequest.for_vm(record, exclude=others)
 
 
@@ -59,7 +67,12 @@ def _waits(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
     home = snapshot.nodes.get(record.home)
     if _waits_for_any(record):
         return not (home is not None and home.mode is NodeMode.UNFLUSHING and home.is_alive)
-    return home is not None and home.mode is NodeMode.READY and home.is_alive
+    return _is_in_service(record.home, snapshot)
+
+
+def _is_in_service(name: str, snapshot: ClusterSnapshot) -> bool:
+    node = snapshot.nodes.get(name)
+    return node is not None and node.mode is NodeMode.READY and node.is_alive
 
 
 def _leaving(snapshot: ClusterSnapshot) -> Iterator[PlacementRequest]:

@@ -97,6 +97,13 @@ def test_a_policy_that_keeps_the_vm_for_its_home_has_the_last_word(play: Play) -
     assert cluster.decisions() == ()
 
 
+def test_one_that_its_policy_keeps_for_its_home_starts_there_when_that_is_in_service(play: Play) -> None:
+    cluster = play([drained(), a_node("hv2"), a_node("hv3")], [held(recovery_policy="stay", home="hv2")])
+    cluster.plays()
+    assert where(cluster) == ("running", "hv2", "hv2", False)
+    assert cluster.log[0].reason.startswith("it was held until its home is there and has room; ")
+
+
 @pytest.mark.parametrize("more", [{"state": "shutting-down"}, {"state": "disabled"}, {"held": False}])
 def test_only_what_is_off_and_held_is_started(play: Play, more: dict[str, Any]) -> None:
     vm = a_vm("web1", **{"state": "stopped", "held": True, "held_until": "any", **more})

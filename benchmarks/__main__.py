@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import balance, listing, placement, placement_scale, recovery
+from benchmarks import balance, ceph, listing, placement, placement_scale, recovery
 
 if __name__ == "__main__":
-    measured = (placement, placement_scale, balance, listing, recovery)
+    measured = (placement, placement_scale, balance, listing, ceph, recovery)
     sys.exit(max(benchmark.main([]) for benchmark in measured))

@@ -16,7 +16,7 @@ from pvc_storage_backends.ceph.connection import NO_QUORUM, Connection
 from pvc_storage_backends.ceph.failures import Subject, explained
 
 APPLICATION = "rbd"
-FIRST_FIGURES_S = 10.0
+FIRST_FIGURES_S = 30.0
 """How long a new pool may be without figures, until its placement groups have reported."""
 LOOK_S = 0.1
 PATIENCE_S = 60.0

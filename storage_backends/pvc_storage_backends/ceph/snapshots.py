@@ -26,14 +26,12 @@ class CephSnapshots(CephPools):
 
     def create_snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
         """See `SnapshotsVolumes`. Of a volume in use, it is what a power cut at that moment would have left."""
-        with self.alone(pool, volume):
-            with self.image(pool, volume) as image:
-                check_volume_name(name)
-                _check_free(image, name)
-            with self.image(pool, volume, writing=True) as image:
-                with explained(Subject("snapshot", name)):
-                    image.create_snap(name)
-                return _shown(image, _found(image, name))
+        check_volume_name(name)
+        with self.alone(pool, volume), self.image(pool, volume, writing=True) as image:
+            _check_free(image, name)
+            with explained(Subject("snapshot", name)):
+                image.create_snap(name)
+            return _shown(image, _found(image, name))
 
     def rename_snapshot(self, pool: str, volume: str, name: str, new_name: str) -> Snapshot:
         """See `SnapshotsVolumes`."""

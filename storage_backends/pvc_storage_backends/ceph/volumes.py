@@ -44,7 +44,7 @@ class CephVolumes(CephPools):
         check_volume_name(name)
         check_volume_size(size_bytes)
         with self.alone(pool, name), self.opened(pool) as ioctx:
-            self.check_free(ioctx, pool, name)
+            _check_free(ioctx, name)
             self.check_room(pool, size_bytes)
             with explained(Subject("volume", name)):
                 _make_trash(ioctx)
@@ -56,7 +56,7 @@ class CephVolumes(CephPools):
         check_volume_name(new_name, "new_name")
         with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
             self.volume(pool, name)
-            self.check_free(ioctx, pool, new_name)
+            _check_free(ioctx, new_name)
             with explained(Subject("volume", name, new_name)):
                 bindings.load().rbd.RBD().rename(ioctx, name, new_name)
             return self.volume(pool, new_name)
@@ -79,7 +79,7 @@ class CephVolumes(CephPools):
                 with explained(Subject("volume", name)):
                     bindings.load().rbd.RBD().remove(ioctx, name)
             except NotFound as error:
-                if name in bindings.load().rbd.RBD().list(ioctx):
+                if _is_there(ioctx, name):
                     raise Refused(f"pool {pool}", "is so full that Ceph cannot move anything to its trash") from error
                 raise
 
@@ -101,7 +101,7 @@ class CephVolumes(CephPools):
         hidden = f"{HIDDEN}{uuid4().hex}"
         with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
             size_bytes = self.volume(pool, name).size_bytes
-            self.check_free(ioctx, pool, new_name)
+            _check_free(ioctx, new_name)
             self.check_room(pool, size_bytes)
             with self.image(pool, name, writing=True) as image:
                 image.create_snap(hidden)
@@ -112,11 +112,6 @@ class CephVolumes(CephPools):
                 finally:
                     image.remove_snap(hidden)  # from then on it is in Ceph's trash for as long as the clone needs it
         return Volume(pool, new_name, size_bytes)
-
-    def check_free(self, ioctx: Any, pool: str, name: str) -> None:
-        """Raises `AlreadyExists` when the pool has a volume of this name."""
-        if name in bindings.load().rbd.RBD().list(ioctx):
-            raise AlreadyExists("volume", name)
 
 
 def features() -> int:
@@ -129,6 +124,24 @@ def features() -> int:
         | rbd.RBD_FEATURE_FAST_DIFF
         | rbd.RBD_FEATURE_DEEP_FLATTEN
     )
+
+
+def _is_there(ioctx: Any, name: str) -> bool:
+    """Whether an image has this name, without reading all names of the pool: format 2 has an object for each, as 1."""
+    missing = bindings.load().rados.ObjectNotFound
+    for each in (f"rbd_id.{name}", f"{name}.rbd"):
+        try:
+            ioctx.stat(each)
+        except missing:
+            continue
+        return True
+    return False
+
+
+def _check_free(ioctx: Any, name: str) -> None:
+    with explained(Subject("volume", name)):
+        if _is_there(ioctx, name):
+            raise AlreadyExists("volume", name)
 
 
 def _make_trash(ioctx: Any) -> None:

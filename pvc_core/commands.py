@@ -23,13 +23,13 @@ from pvc_core.rule_commands import RuleCommands
 from pvc_core.settings_changes import changed_settings, checked_patch, what_changes
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.task_commands import TaskCommands
-from pvc_core.volume_commands import VolumeCommands
+from pvc_core.volume_lifecycle import VolumeLifecycle
 
 __all__ = ["Commands", "Outcome"]
 
 
 class Commands(
-    VolumeCommands, RuleCommands, PlanCommands, MaintenanceCommands, FenceCommands, NotificationCommands, TaskCommands
+    VolumeLifecycle, RuleCommands, PlanCommands, MaintenanceCommands, FenceCommands, NotificationCommands, TaskCommands
 ):
     """All commands on one cluster. Thread-safe, as the view and the store are."""
 

@@ -40,6 +40,7 @@ class EventKind(enum.StrEnum):
     VM_VOLUME_REMOVED = "vm_volume_removed"
     VM_VOLUME_RELEASED = "vm_volume_released"
     VM_VOLUME_FAILED = "vm_volume_failed"
+    VOLUME_DELETED = "volume_deleted"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
@@ -115,6 +116,7 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_VOLUME_REMOVED: "A volume is to be no disk of a VM any more.",
     EventKind.VM_VOLUME_RELEASED: "A VM's guest has let go of a volume that was removed from the VM.",
     EventKind.VM_VOLUME_FAILED: "A guest that runs does not get a disk, or does not let go of one; it is tried again.",
+    EventKind.VOLUME_DELETED: "A volume of a VM is deleted with what it held.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",

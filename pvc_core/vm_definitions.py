@@ -8,7 +8,7 @@ else was faster; what is refused has changed nothing.
 from __future__ import annotations
 
 import uuid as uuid_module
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -29,7 +29,7 @@ from pvc_core.metadata import FIELDS, apply_patch, check_metadata
 from pvc_core.model import VmMetadata, VmRecord, VmState
 from pvc_core.placement import Decision
 from pvc_core.plugin_types import PlacementRequest, VmProposal
-from pvc_core.ports import Create, Delete, Entry, Set
+from pvc_core.ports import Create, Delete, Entry, Op, Set
 from pvc_core.rule_guards import rename_in_rules
 from pvc_core.rules import listed, violations
 from pvc_core.snapshot import ClusterSnapshot
@@ -148,6 +148,15 @@ class VmDefinitions(CommandBase):
 
         force: also one whose guest may still run on a node that is lost; its volumes stay its own until that is over.
         """
+
+        def release(record: VmRecord) -> tuple[Op, ...]:
+            claims = claims_on(self._store, record.volumes).values()
+            return releasing(claim for claim in claims if claim.value.purpose == "attached")
+
+        return self._undefine(vm, release, force=force)
+
+    def _undefine(self, vm: str, dispose: Callable[[VmRecord], tuple[Op, ...]], *, force: bool = False) -> Outcome:
+        """dispose: what becomes of the claims on the volumes of a VM that is off."""
         name_entry, definition = self._identity_entries(vm)
 
         def decide(snapshot: ClusterSnapshot) -> Change:
@@ -156,8 +165,7 @@ class VmDefinitions(CommandBase):
             ledgers = changes.ledgers_of(snapshot, record.node, record.target)
             if record.state in OFF:
                 change = changes.remove_vm(stored, ledgers, *versions)
-                released = releasing(claims_on(self._store, record.volumes).values())
-                change = replace(change, ops=(*change.ops, *released))
+                change = replace(change, ops=(*change.ops, *dispose(record)))
             elif force:
                 self._refuse_force(record, snapshot)
                 change = changes.abandon_vm(stored, ledgers, *versions, by_force(record))

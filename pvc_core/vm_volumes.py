@@ -18,6 +18,7 @@ import msgspec
 from pvc_core import layout
 from pvc_core.errors import InvalidInput
 
+Purpose = Literal["attached", "creating", "removing"]
 _DEVICE = re.compile(r"vd[a-z]{1,2}")
 DEVICE_RULE = "vda to vdz, then vdaa to vdzz"
 MARK = "ua-pvc-"
@@ -65,7 +66,7 @@ class VolumeClaim(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     vm: str
     vm_name: str = ""
-    purpose: Literal["attached", "creating", "removing"] = "attached"
+    purpose: Purpose = "attached"
     since: str = ""
 
     @property

@@ -16,7 +16,7 @@ from pvc_core.errors import BrokenRecord, Refused
 from pvc_core.events import EventKind, of_vm
 from pvc_core.model import VmRecord
 from pvc_core.ports import ClusterStore, Create, Delete, Op, Set
-from pvc_core.vm_volumes import VmVolume, VolumeClaim, claim_key
+from pvc_core.vm_volumes import Purpose, VmVolume, VolumeClaim, claim_key
 
 REPAIR = "`pvc vm volume repair`"
 
@@ -61,7 +61,7 @@ def owner_name(store: ClusterStore, claim: VolumeClaim) -> str:
         return claim.vm_name  # its record is shown as broken where VMs are; here only a name was wanted
 
 
-def new_claim(volume: VmVolume, vm: VmRecord, now: str) -> VolumeClaim:
+def new_claim(volume: VmVolume, vm: VmRecord, now: str, purpose: Purpose) -> VolumeClaim:
     """The volume becomes this VM's."""
     return VolumeClaim(
         backend=volume.backend,
@@ -70,6 +70,7 @@ def new_claim(volume: VmVolume, vm: VmRecord, now: str) -> VolumeClaim:
         node=volume.node,
         vm=vm.uuid,
         vm_name=vm.name,
+        purpose=purpose,
         since=now,
     )
 
@@ -79,7 +80,7 @@ def claiming(claim: VolumeClaim) -> Op:
     return Create(claim.key, encode(claim))
 
 
-def keeping(claim: Stored[VolumeClaim], purpose: str, now: str) -> Op:
+def keeping(claim: Stored[VolumeClaim], purpose: Purpose, now: str) -> Op:
     """The same claim for another purpose."""
     after = msgspec.structs.replace(claim.value, purpose=purpose, since=now)
     return Set(claim.key, encode(after, claim.data), claim.version)

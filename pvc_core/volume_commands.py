@@ -8,7 +8,7 @@ attaches what the record has, and detaches what is leaving.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,6 @@ import msgspec
 
 from pvc_core import changes
 from pvc_core.changes import Change
-from pvc_core.codec import Stored
 from pvc_core.disk_xml import refuse_taken
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import NotFound, Refused
@@ -29,7 +28,7 @@ from pvc_core.storage_access import OutsideNodes, StorageAccess
 from pvc_core.vm_commands import VmCommands
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import VmVolume, VolumeClaim, check_device, claim_key, free_device, of_device
-from pvc_core.volume_claims import claiming, claims_on, new_claim, refuse_claimed, releasing
+from pvc_core.volume_claims import claiming, claims_on, keeping, new_claim, refuse_claimed, releasing
 
 ID_BYTES = 4
 
@@ -77,7 +76,7 @@ class VolumeCommands(VmCommands):
         return VmVolume(device=device, backend=backend, pool=pool, name=name, id=secrets.token_hex(ID_BYTES))
 
     def _claim_of(self, volume: VmVolume, record: VmRecord) -> VolumeClaim:
-        return new_claim(volume, record, self._clock.utc_iso())
+        return new_claim(volume, record, self._clock.utc_iso(), "attached")
 
     def _attach(
         self, vm: str, wanted: VmVolume, is_shared: bool, claim: Callable[[VmVolume, VmRecord], Op]
@@ -115,12 +114,10 @@ class VolumeCommands(VmCommands):
         While the guest may run it is leaving, and stays the VM's until that has let go of it. Raises `NotFound` for a
         device that is no volume of the VM.
         """
-        return self._detach(vm, device, releasing)
+        return self._detach(vm, device, deletes=False)
 
-    def _detach(
-        self, vm: str, device: str, let_go: Callable[[Sequence[Stored[VolumeClaim]]], tuple[Op, ...]]
-    ) -> VolumeOutcome:
-        """Take it out of the record. let_go: what becomes of its claim; there may be none after a mistake."""
+    def _detach(self, vm: str, device: str, *, deletes: bool) -> VolumeOutcome:
+        """Take it out of the record; its claim goes, or says that it is to be deleted."""
         written: list[tuple[VmRecord, VmVolume]] = []
 
         def decide(snapshot: ClusterSnapshot) -> Change:
@@ -132,10 +129,15 @@ class VolumeCommands(VmCommands):
                 devices = tuple(each.device for each in before.volumes)
                 raise NotFound(f"volume of {before.name}", device, devices)
             written[:] = [(before, volume)]
-            if volume.leaving and before.state not in OFF:
+            claim_ops = self._let_go(before, volume, deletes=deletes)
+            if volume.leaving and before.state not in OFF and not claim_ops:
                 return changes.already(stored, f"{volume.title} is leaving {before.name} already", before)
-            after, claim_ops = self._without(before, volume, let_go)
-            written[:] = [(after, of_device(after.volumes, device) or volume)]
+            rest = tuple(each for each in before.volumes if each is not volume)
+            if before.state not in OFF:
+                leaving = msgspec.structs.replace(volume, leaving=True)
+                rest = tuple(leaving if each is volume else each for each in before.volumes)
+            after = msgspec.structs.replace(before, volumes=rest)
+            written[:] = [(after, of_device(rest, device) or volume)]
             ops = (changes.write_vm(stored, after), *claim_ops)
             reason = f"{volume.title} is no volume of {before.name} any more{_when(before)}"
             return Change(ops, reason, after, happenings=(of_vm(EventKind.VM_VOLUME_REMOVED, before, after, reason),))
@@ -143,17 +145,15 @@ class VolumeCommands(VmCommands):
         change = self._view.commit(decide)
         return VolumeOutcome(change.reason, bool(change.ops), *written[0])
 
-    def _without(
-        self, record: VmRecord, volume: VmVolume, let_go: Callable[[Sequence[Stored[VolumeClaim]]], tuple[Op, ...]]
-    ) -> tuple[VmRecord, tuple[Op, ...]]:
-        """The record with the volume gone when the VM is off, else leaving; and what becomes of the claim."""
-        if record.state not in OFF:
-            leaving = msgspec.structs.replace(volume, leaving=True)
-            rest = tuple(leaving if each is volume else each for each in record.volumes)
-            return msgspec.structs.replace(record, volumes=rest), ()
-        claims = claims_on(self._store, [volume])
-        rest = tuple(each for each in record.volumes if each is not volume)
-        return msgspec.structs.replace(record, volumes=rest), let_go([*claims.values()])
+    def _let_go(self, record: VmRecord, volume: VmVolume, *, deletes: bool) -> tuple[Op, ...]:
+        """What becomes of the claim on a volume that is removed; there may be none after a mistake."""
+        (claim,) = claims_on(self._store, [volume]).values() or (None,)
+        now = self._clock.utc_iso()
+        if claim is None:
+            return (claiming(new_claim(volume, record, now, "removing")),) if deletes else ()
+        if deletes:
+            return () if claim.value.purpose == "removing" else (keeping(claim, "removing", now),)
+        return releasing([claim]) if record.state in OFF and claim.value.purpose == "attached" else ()
 
 
 def _when(record: VmRecord) -> str:

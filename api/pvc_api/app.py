@@ -33,7 +33,7 @@ from pvc_api.resources.storage import StorageCollection
 from pvc_api.resources.tasks import TaskCollection, TaskResource
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
-from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection
+from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection, VolumeRepair
 from pvc_api.resources.vms import Vm, VmCollection
 from pvc_api.services import Services
 
@@ -93,6 +93,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/cluster/settings": ClusterSettings(services),
         "/cluster/maintenance": ClusterMaintenance(services),
         "/cluster/notify-test": ClusterNotifyTest(services),
+        "/cluster/volume-repair": VolumeRepair(services),
         "/cluster/rule": RuleCollection(services),
         "/cluster/rule/{name}": RuleResource(services),
         "/cluster/snapshot": ClusterSnapshotFile(services),

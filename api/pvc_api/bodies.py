@@ -91,12 +91,16 @@ class PlaceBody(Body, frozen=True):
 
 
 class VmVolumeBody(Body, frozen=True):
-    """A volume that is to be a disk of the VM. device: what the guest sees, vda, vdb ...; empty: the first free one."""
+    """A volume that is to be a disk of the VM. device: what the guest sees, vda, vdb ...; empty: the first free one.
+
+    size_bytes: it is made, of this size; null: it is there.
+    """
 
     backend: str
     pool: str
     name: str
     device: str = ""
+    size_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class RenameBody(Body, frozen=True):
@@ -184,6 +188,22 @@ class NewRuleBody(RuleBody, frozen=True, kw_only=True):
     name: Name
 
 
+class WaitQuery(Query, frozen=True):
+    """Of methods that start something."""
+
+    wait: WaitSeconds = 0
+
+
+class VmVolumeQuery(WaitQuery, frozen=True):
+    """What becomes of a volume that is a disk of the VM no more."""
+
+    delete: Annotated[bool, msgspec.Meta(description="Delete it, with what it holds")] = False
+
+
+class VolumeRepairBody(Body, frozen=True):
+    """Nothing has to be said."""
+
+
 class VmListQuery(Query, frozen=True):
     """Which VMs, and how many of them."""
 
@@ -200,6 +220,9 @@ class UndefineQuery(Query, frozen=True):
     force: Annotated[bool, msgspec.Meta(description="Also when its node is lost and its guest may still run there")] = (
         False
     )
+    volumes: Annotated[
+        Literal["keep", "delete"], msgspec.Meta(description="Of its volumes: they stay, or are deleted with it")
+    ] = "keep"
 
 
 class VmPlanQuery(Query, frozen=True):
@@ -242,12 +265,6 @@ class EventQuery(Query, frozen=True):
     since: Annotated[str, msgspec.Meta(description="Only those after the event with this id")] = ""
     limit: EventLimit | None = None
     follow: Annotated[bool, msgspec.Meta(description="Go on with new ones, as a server-sent stream")] = False
-
-
-class WaitQuery(Query, frozen=True):
-    """Of methods that start something."""
-
-    wait: WaitSeconds = 0
 
 
 class WatchQuery(Query, frozen=True):

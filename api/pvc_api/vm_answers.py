@@ -57,7 +57,7 @@ class VmAnswers:
         """The VM does not exist any more: as it was last."""
         req.context.outcome = outcome.reason
         view = view_of(_record_of(outcome), -1)
-        resp.media = VmOutcome(vm=view, changed=outcome.changed, reason=outcome.reason)
+        resp.media = VmOutcome(vm=view, changed=outcome.changed, reason=outcome.reason, warnings=outcome.warnings)
 
     def _settle(self, record: VmRecord, wait_s: float) -> tuple[VmView, bool]:
         """The VM after waiting. The command is in the store by now: losing the store does not make it an error."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from pvc_api.views import Answer, Version, VmVolumeView
 from pvc_api.waiting import Predicate
@@ -11,6 +12,7 @@ from pvc_core.model import VmRecord
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import VmVolume
+from pvc_core.volume_lifecycle import Unfinished
 
 
 class VmVolumeList(Answer, frozen=True, kw_only=True):
@@ -35,6 +37,27 @@ class VmVolumeOutcome(Answer, frozen=True, kw_only=True):
     changed: bool
     reason: str
     watch: str = ""
+
+
+class UnfinishedVolumeView(Answer, frozen=True, kw_only=True):
+    """A volume with which something was begun; remedy: what a repair does about it."""
+
+    volume: str
+    vm: str
+    since: str
+    problem: str
+    remedy: str
+
+
+class UnfinishedVolumes(Answer, frozen=True, kw_only=True):
+    """What was begun with volumes of VMs and has not come to an end."""
+
+    volumes: tuple[UnfinishedVolumeView, ...]
+
+
+def unfinished(found: Iterable[Unfinished]) -> UnfinishedVolumes:
+    """As the API shows it."""
+    return UnfinishedVolumes(volumes=tuple(UnfinishedVolumeView(**asdict(each)) for each in found))
 
 
 def volumes_of_vm(record: VmRecord, snapshot: ClusterSnapshot) -> tuple[VmVolumeView, ...]:

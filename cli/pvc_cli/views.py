@@ -66,6 +66,16 @@ class VmVolume(TypedDict):
     problem: str
 
 
+class UnfinishedVolume(TypedDict):
+    """A volume with which something was begun."""
+
+    volume: str
+    vm: str
+    since: str
+    problem: str
+    remedy: str
+
+
 class VmInfo(VmView):
     """One VM with its volumes and the rules about it."""
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "unmigrate": "pvc_cli.vm_places:unmigrate",
     "rename": "pvc_cli.vm_definition:rename",
     "undefine": "pvc_cli.vm_definition:undefine",
+    "remove": "pvc_cli.vm_removal:remove",
     "volume": "pvc_cli.vm_volumes:volume",
     "info": "pvc_cli.vm_show:info",
     "list": "pvc_cli.vm_show:list_",

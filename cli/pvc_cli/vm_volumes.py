@@ -8,14 +8,16 @@ from typing import Any
 import click
 
 from pvc_cli.client import Answer
+from pvc_cli.definition_files import confirmed
 from pvc_cli.following import follow, seconds_to_wait, wait_options
 from pvc_cli.output import emit, note
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
 from pvc_cli.tables import Cell, Table
-from pvc_cli.views import VmVolume
-from pvc_cli.words import NOTHING
+from pvc_cli.views import UnfinishedVolume, VmVolume
+from pvc_cli.words import NOTHING, counted, volume_title
 from pvc_core.errors import InvalidInput
+from pvc_core.sizes import parse_size
 
 TIMEOUT_S = 120
 MOOD_OF_STATE = {"off": "quiet", "attached": "good", "attaching": "busy", "leaving": "warning"}
@@ -51,6 +53,7 @@ def list_(session: Session, vm: str) -> None:
 @click.argument("backend")
 @click.argument("volume_name", metavar="POOL/NAME")
 @click.option("--device", metavar="DEVICE", default="", help="What the guest sees: vda, vdb ...  [default: first free]")
+@click.option("--size", metavar="SIZE", default="", help="Make it, this large, such as 10GiB.  [default: it is there]")
 @wait_options(TIMEOUT_S)
 @output_option
 @pass_session
@@ -61,19 +64,26 @@ def add(
     backend: str,
     volume_name: str,
     device: str,
+    size: str,
     wait: bool | None,
     timeout_s: float,
 ) -> None:
     """Make volume POOL/NAME of storage BACKEND a disk of VM.
 
-    A volume is a disk of one VM at most. A guest that runs gets it as well.
+    With --size the volume is made. A volume is a disk of one VM at most. A guest that runs gets it as well.
 
-    For example: pvc vm volume add web1 ceph vms/web1-data --device vdb
+    For example: pvc vm volume add web1 ceph vms/web1-data --size 10GiB
     """
     pool, slash, name = volume_name.rpartition("/")
     if not (pool and slash and name):
         raise InvalidInput("volume", "must be given as POOL/NAME", volume_name)
-    body = {"backend": backend, "pool": pool, "name": name, "device": device}
+    body = {
+        "backend": backend,
+        "pool": pool,
+        "name": name,
+        "device": device,
+        "size_bytes": parse_size(size) if size else None,
+    }
     answer = session.api.post("vm", resolve_vm(session, vm), "volume", body=body)
     _conclude(session, answer, seconds_to_wait(wait, timeout_s))
 
@@ -81,16 +91,51 @@ def add(
 @volume.command()
 @vm_argument
 @click.argument("device")
+@click.option("--delete", is_flag=True, help="Delete the volume as well, with what it holds.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @wait_options(TIMEOUT_S)
 @output_option
 @pass_session
-def remove(session: Session, vm: str, device: str, wait: bool | None, timeout_s: float) -> None:
+def remove(
+    session: Session, vm: str, device: str, delete: bool, yes: bool, wait: bool | None, timeout_s: float
+) -> None:
     """Let DEVICE be a disk of VM no more; its volume stays.
 
-    A guest that runs has to let go of it, so unmount it there first. Until then no other VM gets the volume.
+    A guest that runs has to let go of it, so unmount it there first. Until then no other VM gets the volume. With
+    --delete the volume is deleted; that is asked before.
     """
-    answer = session.api.request("DELETE", "vm", resolve_vm(session, vm), "volume", device)
+    name = resolve_vm(session, vm)
+    if delete and not yes:
+        volumes: list[VmVolume] = session.api.get("vm", name, "volume")["volumes"]
+        for one in (one for one in volumes if one["device"] == device):
+            confirmed(f"Delete {volume_title(one)}, {device} of {name}, with what it holds?", yes, "remove")
+    parameters = {"delete": "true"} if delete else {}
+    answer = session.api.request("DELETE", "vm", name, "volume", device, parameters=parameters)
     _conclude(session, answer, seconds_to_wait(wait, timeout_s))
+
+
+@volume.command()
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@output_option
+@pass_session
+def repair(session: Session, yes: bool) -> None:
+    """Bring to an end what was begun with volumes of any VM.
+
+    A command that dies half-way leaves a note of what it was about: a volume that is to be deleted, or was being made.
+    This lists all of them, asks, and does what stands there.
+    """
+    document = session.api.get("cluster", "volume-repair")
+    found: list[UnfinishedVolume] = document["volumes"]
+    if not found:
+        emit(session.output, document, lambda: "nothing is left undone", lambda: [])
+        return
+    for one in found:
+        click.echo(f"{one['volume']} ({one['vm']}): {one['problem']}; {one['remedy']}", err=True)
+    confirmed(f"Do that with {counted(len(found), 'volume')}?", yes, "repair")
+    document = session.api.post("cluster", "volume-repair", body={}).document
+    left: list[UnfinishedVolume] = document["volumes"]
+    words = [f"{one['volume']}: {one['problem']}" for one in left] or ["done"]
+    emit(session.output, document, lambda: "\n".join(words), lambda: [one["volume"] for one in left])
 
 
 def _conclude(session: Session, answer: Answer, wait_s: float) -> None:

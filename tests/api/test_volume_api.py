@@ -16,7 +16,7 @@ from pvc_core.model import DomainReport
 from pvc_core.storage import StorageSite
 from pvc_core.testing.builders import a_node, a_vm, uuid_of
 from pvc_core.testing.driver_suite import registry_with
-from pvc_core.testing.memory_storage import MemoryStorage
+from pvc_core.testing.memory_storage import MemoryBackend, MemoryStorage
 
 DATA = {"backend": "memory", "pool": "vms", "name": "data"}
 SHOWN = {**DATA, "device": "vda", "node": "", "state": "off", "problem": ""}
@@ -118,6 +118,49 @@ def test_a_volume_changes_only_in_the_version_that_its_author_has_seen(api: http
     assert answer.status_code == 412
     assert api.delete("/vm/web1/volume/vda", headers={"If-Match": seen}).status_code == 412
     assert api.get("/vm/web1/volume").json()["volumes"] == [SHOWN]
+
+
+# --------------------------------------------------------------------------------------- making and deleting
+
+NEW = {**DATA, "name": "new", "size_bytes": 4096}
+
+
+def test_a_volume_is_made_and_deleted_with_its_disk(api: httpx.Client) -> None:
+    assert api.post("/vm/web1/volume", json=NEW).status_code == 201
+    assert problem(api.post("/vm/web2/volume", json=NEW))[:2] == (409, "already_exists")
+    seen = api.get("/vm/web1").headers["etag"]
+    answer = api.delete("/vm/web1/volume/vda", params={"delete": "true"}, headers={"If-Match": seen})
+    assert answer.json()["reason"].endswith("it is deleted")
+    assert problem(api.post("/vm/web2/volume", json={**DATA, "name": "new"}))[:2] == (404, "not_found")
+
+
+def test_a_vm_is_removed_with_its_volumes_in_the_version_that_was_seen(api: httpx.Client) -> None:
+    api.post("/vm/web1/volume", json=NEW)
+    api.post("/vm/web2/volume", json={**NEW, "name": "other"})
+    seen = api.get("/vm/web1").headers["etag"]
+    forced = api.delete("/vm/web1", params={"volumes": "delete", "force": "true"})
+    assert problem(forced)[:2] == (422, "invalid_input")
+    answer = api.delete("/vm/web1", params={"volumes": "delete"}, headers={"If-Match": seen})
+    assert answer.json()["reason"] == "web1 is undefined; deleted: memory vms/new"
+    assert api.get("/vm/web1").status_code == 404
+    assert api.delete("/vm/web2").status_code == 200
+    assert api.get("/cluster/volume-repair").json() == {"volumes": []}
+    kinds = [event["kind"] for event in api.get("/events").json()["events"]]
+    assert kinds.count("volume_deleted") == 1
+
+
+def test_what_is_left_undone_is_shown_and_repaired(api: httpx.Client, process: ApiProcess) -> None:
+    api.post("/vm/web1/volume", json=NEW)
+    backend = process.services.registry.storage_backends["memory"].open(StorageSite(""))
+    assert isinstance(backend, MemoryBackend)
+    backend.create_snapshot("vms", "new", "monday")
+    answer = api.delete("/vm/web1", params={"volumes": "delete"})
+    assert "is left: volume new: has snapshots" in answer.json()["warnings"][0]
+    (left,) = api.get("/cluster/volume-repair").json()["volumes"]
+    assert (left["volume"], left["vm"], left["remedy"]) == ("memory vms/new", "web1", "it is deleted")
+    assert len(api.post("/cluster/volume-repair", json={}).json()["volumes"]) == 1
+    backend.remove_snapshot("vms", "new", "monday")
+    assert api.post("/cluster/volume-repair", json={}).json() == {"volumes": []}
 
 
 # ------------------------------------------------------------------------------------------ of a VM that runs

@@ -10,7 +10,16 @@ from pathlib import Path
 import click
 import pytest
 
-from pvc_api import bodies, fence_answers, maintenance_views, plugin_answers, storage_views, token_views, views
+from pvc_api import (
+    bodies,
+    fence_answers,
+    maintenance_views,
+    plugin_answers,
+    storage_views,
+    token_views,
+    views,
+    volume_views,
+)
 from pvc_api.app import PREFIX as API_PREFIX
 from pvc_api.views import ShownVmState
 from pvc_api.waiting import MAX_WAIT_S
@@ -34,9 +43,9 @@ ALL = list(commands())
 NAMES = [name for name, _, _ in ALL]
 
 WANTED = """
-    vm define|meta|modify|dump|rename|undefine|info|list|explain
+    vm define|meta|modify|dump|rename|undefine|remove|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
-    vm:volume list|add|remove
+    vm:volume list|add|remove|repair
     node list|info|flush|ready|fence|confirm-fenced|fence-test|maintenance
     node:fence-device add|list|remove|clear
     cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test
@@ -133,6 +142,7 @@ def test_what_needs_no_cluster_loads_neither_http_nor_tables(words: str, tmp_pat
         (cli_views.VmInfo, views.VmInfo),
         (cli_views.VmRule, views.VmRuleView),
         (cli_views.VmVolume, views.VmVolumeView),
+        (cli_views.UnfinishedVolume, volume_views.UnfinishedVolumeView),
         (cli_views.RuleView, views.RuleView),
         (cli_views.RuleOutcome, views.RuleOutcome),
         (fence_views.FenceDeviceView, fence_answers.FenceDeviceView),

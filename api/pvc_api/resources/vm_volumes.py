@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import falcon
 
-from pvc_api.bodies import VmVolumeBody, WaitQuery, WatchQuery
+from pvc_api.bodies import VmVolumeBody, VmVolumeQuery, VolumeRepairBody, WaitQuery, WatchQuery
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
 from pvc_api.services import Services
 from pvc_api.vm_answers import RETRY_AFTER_S
 from pvc_api.volume_views import (
+    UnfinishedVolumes,
     VmVolumeList,
     VmVolumeOutcome,
     is_settled,
+    unfinished,
     volume_view,
     volumes_of_vm,
     volumes_settled,
@@ -57,13 +59,22 @@ class VmVolumeCollection:
         headers={"Location": "The volume's URL"},
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Make a volume a disk of a VM. With a guest that runs the answer is 202 until it has it."""
+        """Make a volume, which there is or which is made with a size, a disk of a VM.
+
+        With a guest that runs the answer is 202 until it has it.
+        """
         body: VmVolumeBody = req.context.json
         uuid = self._lookup.newest_vm(vm).value.uuid
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
-            outcome = self._services.commands.add_volume(uuid, body.backend, body.pool, body.name, device=body.device)
+            outcome = self._add(uuid, body)
         _answer(self._services, req, resp, outcome, done_status=201)
         resp.location = f"/api/v1/vm/{uuid}/volume/{outcome.volume.device}"
+
+    def _add(self, uuid: str, body: VmVolumeBody) -> VolumeOutcome:
+        commands, volume = self._services.commands, (body.backend, body.pool, body.name)
+        if body.size_bytes is None:
+            return commands.add_volume(uuid, *volume, device=body.device)
+        return commands.create_volume(uuid, *volume, body.size_bytes, device=body.device)
 
 
 class VmVolume:
@@ -74,17 +85,35 @@ class VmVolume:
         self._lookup = Lookup(services.view, services.store)
 
     @documented(
-        "VMs", "operator", {200: VmVolumeOutcome, 202: VmVolumeOutcome}, problems=(404, 409, 412), query=WaitQuery
+        "VMs", "operator", {200: VmVolumeOutcome, 202: VmVolumeOutcome}, problems=(404, 409, 412), query=VmVolumeQuery
     )
     def on_delete(self, req: falcon.Request, resp: falcon.Response, vm: str, device: str) -> None:
-        """Let a volume be no disk of a VM any more. It stays, with what it holds.
+        """Let a volume be no disk of a VM any more. It stays, with what it holds, or is deleted.
 
         With a guest that runs the answer is 202 until that has let go of it; as long it is no other VM's.
         """
         uuid = self._lookup.newest_vm(vm).value.uuid
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
-            outcome = self._services.commands.remove_volume(uuid, device)
+            commands = self._services.commands
+            outcome = (commands.delete_volume if req.context.query.delete else commands.remove_volume)(uuid, device)
         _answer(self._services, req, resp, outcome, done_status=200)
+
+
+class VolumeRepair:
+    """/cluster/volume-repair"""
+
+    def __init__(self, services: Services) -> None:
+        self._commands = services.commands
+
+    @documented("Cluster", "viewer", {200: UnfinishedVolumes})
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """List what was begun with volumes of VMs and has not come to an end, and what does not fit together."""
+        resp.media = unfinished(self._commands.unfinished_volumes())
+
+    @documented("Cluster", "operator", {200: UnfinishedVolumes}, body=VolumeRepairBody)
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Bring it to an end; the answer is what is left. Volumes that were to be deleted are."""
+        resp.media = unfinished(self._commands.repair_volumes())
 
 
 def _answer(

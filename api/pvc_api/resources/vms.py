@@ -17,6 +17,8 @@ from pvc_api.views import VmInfo, VmList, VmOutcome
 from pvc_api.vm_answers import VmAnswers
 from pvc_api.vm_views import VmFilter, VmListEncoder, view_in
 from pvc_api.volume_views import volumes_of_vm
+from pvc_core.commands import Outcome
+from pvc_core.errors import InvalidInput
 from pvc_core.metadata import apply_patch
 from pvc_core.model import VmMetadata
 
@@ -98,8 +100,15 @@ class Vm:
 
     @documented("VMs", "operator", {200: VmOutcome}, problems=(404, 409, 412), query=UndefineQuery)
     def on_delete(self, req: falcon.Request, resp: falcon.Response, vm: str) -> None:
-        """Undefine a VM that is off; with `force` also one whose node is lost. Its volumes stay, and are nobody's."""
+        """Undefine a VM that is off; with `force` also one whose node is lost. Its volumes stay, or are deleted."""
         uuid = self._lookup.newest_vm(vm).value.uuid
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
-            outcome = self._commands.undefine(uuid, force=req.context.query.force)
+            outcome = self._forget(uuid, req.context.query)
         self._answers.answer_gone(req, resp, outcome)
+
+    def _forget(self, uuid: str, query: UndefineQuery) -> Outcome:
+        if query.volumes == "keep":
+            return self._commands.undefine(uuid, force=query.force)
+        if query.force:
+            raise InvalidInput("force", "does not go with volumes=delete: a guest may still use them", "true")
+        return self._commands.remove_vm(uuid)

@@ -15,6 +15,7 @@ import msgspec
 
 from pvc_core import layout
 from pvc_core.codec import Stored
+from pvc_core.fence_standing import why_not_admitted
 from pvc_core.model import Ledger, Member, NodeReport, Reservation, VmState
 from pvc_core.plugin_types import NO_LABELS, NO_STORAGE, NodeCapacity, PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -134,7 +135,7 @@ def _problem(view: NodeView, snapshot: ClusterSnapshot) -> str:
     """Why nothing may be placed by the ledger: it does not parse and reads as empty, or guests may run beside it."""
     if snapshot.broken and view.ledger is None and layout.ledger(view.name) in snapshot.broken:
         return "its ledger does not parse"
-    return view.reserved.leftover_sentence
+    return view.reserved.leftover_sentence or why_not_admitted(view.record.value)
 
 
 def with_vm(capacity: NodeCapacity, request: PlacementRequest) -> NodeCapacity:

@@ -55,7 +55,10 @@ class InterfaceDefinition:
 
 @dataclass(frozen=True, slots=True)
 class DomainDefinition:
-    """What PVC needs to know of a definition. `memory_mib` is rounded up; `uuid` None: the definition has none."""
+    """What PVC needs to know of a definition. `memory_mib` is rounded up; `uuid` None: the definition has none.
+
+    has_storage: with it the guest can write to something that other hosts may reach as well.
+    """
 
     uuid: str | None
     name: str
@@ -63,6 +66,7 @@ class DomainDefinition:
     vcpus: int
     disks: tuple[DiskDefinition, ...] = ()
     interfaces: tuple[InterfaceDefinition, ...] = ()
+    has_storage: bool = False
 
 
 def check_vm_name(name: str, field: str = "name") -> None:
@@ -119,6 +123,7 @@ def parse_domain(xml: str) -> DomainDefinition:
         vcpus=_vcpus(domain),
         disks=tuple(_disk(element) for element in domain.findall("devices/disk")),
         interfaces=tuple(_interface(element) for element in domain.findall("devices/interface")),
+        has_storage=_has_storage(domain),
     )
 
 
@@ -246,6 +251,17 @@ def _disk_source(source: etree._Element | None, kind: str) -> str:
     if kind == "volume":
         return f"{source.get('pool', '')}/{source.get('volume', '')}"
     return _first_attribute(source, ("file", "dev", "dir", "path"))
+
+
+def _has_storage(domain: etree._Element) -> bool:
+    """A disk or file system that is not read-only, a device of the host, or words for QEMU, which may mean anything."""
+    writable = (
+        element
+        for element in (*domain.findall("devices/disk"), *domain.findall("devices/filesystem"))
+        if element.find("readonly") is None and element.get("device") != "cdrom"
+    )
+    foreign = (child for child in domain if isinstance(child.tag, str) and child.tag.startswith("{"))
+    return any(True for _ in (*writable, *domain.findall("devices/hostdev"), *foreign))
 
 
 def _interface(element: etree._Element) -> InterfaceDefinition:

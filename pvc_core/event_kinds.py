@@ -54,6 +54,11 @@ class EventKind(enum.StrEnum):
     NODE_NOT_FENCED = "node_not_fenced"
     NODE_FENCED = "node_fenced"
     NODE_FENCE_ENDED = "node_fence_ended"
+    NODE_SHUTTING_OUT = "node_shutting_out"
+    NODE_SHUT_OUT = "node_shut_out"
+    NODE_NOT_SHUT_OUT = "node_not_shut_out"
+    NODE_ADMITTED = "node_admitted"
+    NODE_NOT_ADMITTED = "node_not_admitted"
     NODE_RECOVERED = "node_recovered"
     NODE_WATCHDOG_ARMED = "node_watchdog_armed"
     NODE_WATCHDOG_DISARMED = "node_watchdog_disarmed"
@@ -128,8 +133,13 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.NODE_GONE: "A node on which no VM is to run is gone: it is not fenced, and takes no VMs.",
     EventKind.NODE_LOST: "A node that VMs are to run on is gone: it is fenced, and then they are recovered.",
     EventKind.NODE_NOT_FENCED: "Nothing confirmed that a lost node is off: nothing is recovered; it is tried again.",
-    EventKind.NODE_FENCED: "It is certain that a node is off; its VMs are recovered.",
+    EventKind.NODE_FENCED: "It is certain that a node is off, or shut out of its storage; its VMs are recovered.",
     EventKind.NODE_FENCE_ENDED: "A fence is called off: there is nothing to recover, or a person said so.",
+    EventKind.NODE_SHUTTING_OUT: "Storage is told to shut the clients of a lost node out, to prove it harmless.",
+    EventKind.NODE_SHUT_OUT: "Storage has shut the clients of a lost node out: nothing there can write to it.",
+    EventKind.NODE_NOT_SHUT_OUT: "Storage did not confirm that it has shut a lost node out.",
+    EventKind.NODE_ADMITTED: "Storage lets the clients of a node in again.",
+    EventKind.NODE_NOT_ADMITTED: "Storage does not let a node in again: it takes no VMs; it is tried again.",
     EventKind.NODE_RECOVERED: "All VMs of a fenced node have been dealt with.",
     EventKind.NODE_WATCHDOG_ARMED: "A node that VMs are to run on is off soon after it has lost the store, by itself.",
     EventKind.NODE_WATCHDOG_DISARMED: "A node does not end itself any more when it has lost the store.",
@@ -198,6 +208,10 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.NODE_NOT_FENCED: Severity.CRITICAL,
     EventKind.NODE_FENCED: Severity.WARNING,
     EventKind.NODE_FENCE_ENDED: Severity.WARNING,
+    EventKind.NODE_SHUTTING_OUT: Severity.WARNING,
+    EventKind.NODE_SHUT_OUT: Severity.WARNING,
+    EventKind.NODE_NOT_SHUT_OUT: Severity.CRITICAL,
+    EventKind.NODE_NOT_ADMITTED: Severity.CRITICAL,
     EventKind.NODE_RECOVERED: Severity.WARNING,
     EventKind.FENCE_DEVICE_USELESS: Severity.WARNING,
     EventKind.MAINTENANCE_GOES_ON: Severity.WARNING,

@@ -54,6 +54,19 @@ class AskAgents:
 
 
 @dataclass(frozen=True)
+class BeginShutOut:
+    """Note that these storage backends are to shut the clients of `node` out, which is to prove that it does no harm.
+
+    It is written before they are told (`leader_shut_out`): from then on a daemon that comes back waits.
+    """
+
+    node: str
+    number: int
+    backends: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class NoteRefusal:
     """Note that nothing confirmed that `node` is off. `reason`: what its agents said, attempts: since the last note."""
 
@@ -88,7 +101,7 @@ class TakeBack:
     reason: str
 
 
-FenceAction = NoteGone | BeginFence | AskAgents | NoteRefusal | ConfirmFence | EndFence | TakeBack
+FenceAction = NoteGone | BeginFence | AskAgents | BeginShutOut | NoteRefusal | ConfirmFence | EndFence | TakeBack
 
 
 # -------------------------------------------------------------------------------------------------- memory
@@ -230,7 +243,7 @@ def written(memory: FenceMemory, action: FenceAction) -> FenceMemory:
                 refusals=_but(memory.refusals, action.node),
                 refused_at_s=_but(memory.refused_at_s, action.node),
             )
-        case NoteGone() | AskAgents() | TakeBack():
+        case NoteGone() | AskAgents() | BeginShutOut() | TakeBack():
             return memory
 
 

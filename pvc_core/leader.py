@@ -17,6 +17,7 @@ from pvc_core import changes, leader_held, leader_plan, leader_recovery, leader_
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node, stayed
+from pvc_core.fence_standing import is_being_shut_out
 from pvc_core.leader_actions import (
     CancelMove,
     FinishDrain,
@@ -63,7 +64,7 @@ def decide(
         actions += leader_recovery.recover(snapshot, placer, policies, together)
     for name in sorted(snapshot.nodes):
         node = snapshot.nodes[name]
-        if is_lost(node, snapshot):
+        if is_lost(node, snapshot) or is_being_shut_out(node.record.value):
             continue  # it is fenced first, which ends the drain
         if _rests(node, snapshot):
             continue

@@ -4,23 +4,25 @@
 `decide(snapshot, memory, now_s)` gives actions with reasons. A node is lost when its session is gone and its daemon
 did not say that it stops. It is fenced if VMs are to run there, after a grace time by the leader's own clock; clocks
 of hosts are never compared. Only proof that it is off leads on to the recovery of its VMs (`leader_recovery`): a fence
-agent confirmed it, its own armed watchdog has fenced it (`self_fence` has why), or a person said so.
+agent confirmed it, its own armed watchdog has fenced it (`self_fence` has why), storage has shut it out
+(`storage_evidence`), or a person said so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from pvc_core import changes
+from pvc_core import changes, storage_evidence
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
 from pvc_core.fence_memory import (
     AskAgents,
     BeginFence,
+    BeginShutOut,
     ConfirmFence,
     EndFence,
     FenceAction,
@@ -30,8 +32,10 @@ from pvc_core.fence_memory import (
     TakeBack,
     grace_ends_s,
 )
+from pvc_core.fence_standing import shut_outs_of_fence
 from pvc_core.leader_ready import take_back
 from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
+from pvc_core.shut_out_record import ShutOut
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.vm_states import OFF
 
@@ -75,7 +79,7 @@ def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s
         yield from _fencing(node, snapshot, memory, now_s)
     elif step is FenceStep.RECOVERING:
         return
-    elif node.is_alive:
+    elif node.is_alive and not node.record.value.shut_out:
         yield _taken_back(node, snapshot, memory, now_s)
     elif is_lost(node, snapshot) and not node.record.value.fenced:
         due_s = grace_ends_s(memory, node.name, snapshot.settings)
@@ -129,10 +133,18 @@ def _why_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
 def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> Iterator[_Step]:
     record, name = node.record.value, node.name
     number = record.fence.number if record.fence else 0
-    why_not = why_not_lost(node, snapshot)
-    if why_not:
-        yield EndFence(name, NOTHING_LEFT if why_not == NO_GUESTS else why_not)
+    guests = guests_of(node, snapshot)
+    proof = "" if why_paused(node, snapshot) else storage_evidence.proof(node, guests, snapshot)
+    if proof:
+        yield ConfirmFence(name, number, proof)
         return
+    asked = shut_outs_of_fence(record)
+    why_not = why_not_lost(node, snapshot)
+    if why_not and not (node.is_alive and _is_unanswered(asked, guests, snapshot)):
+        yield EndFence(name, _why_over(NOTHING_LEFT if why_not == NO_GUESTS else why_not, asked))
+        return
+    if why_not:
+        return  # its daemon is back, and waits for what storage has to say
     answer = memory.answers.get(name)
     verdict = answer[1] if answer and answer[0] == number else None
     if verdict is not None and verdict.confirmed:
@@ -148,7 +160,14 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
             yield ConfirmFence(name, number, reason)
             return
         yield over_s
-    if verdict is not None and record.fence and not waits_for_watchdog:  # what is proven soon needs nobody's help
+    storage_can = not storage_evidence.why_no_proof(node, guests, snapshot)
+    missing = storage_evidence.backends_of(guests, snapshot) - set(asked) if storage_can else frozenset()
+    if verdict is not None and missing:
+        yield BeginShutOut(name, number, tuple(sorted(missing)), verdict.detail)
+        return
+    waits_for_storage = storage_can and not any(entry.attempts for entry in asked.values())
+    is_proven_soon = waits_for_watchdog or waits_for_storage
+    if verdict is not None and record.fence and not is_proven_soon:  # what is proven soon needs nobody's help
         refusals = memory.refusals.get(name, 0)
         if refusals and (verdict.detail != record.fence.problem or refusals >= TOLD_EVERY):
             yield NoteRefusal(name, number, refusals, verdict.detail)
@@ -158,6 +177,22 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
         again_s = now_s if refused_s is None else refused_s + snapshot.settings.fence_retry_s
         lost_for_s = now_s - memory.gone_since_s[name]
         yield AskAgents(name, number, _why_lost(node, snapshot), lost_for_s) if now_s >= again_s else again_s
+
+
+def _is_unanswered(asked: Mapping[str, ShutOut], guests: Collection[str], snapshot: ClusterSnapshot) -> bool:
+    """Whether storage, told to shut the node out, may still prove it harmless: nothing but the answer is missing."""
+    return bool(guests) and snapshot.pause is None and any(_is_open(entry) for entry in asked.values())
+
+
+def _is_open(entry: ShutOut) -> bool:
+    return entry.state == "asking" and not entry.attempts
+
+
+def _why_over(reason: str, asked: Mapping[str, ShutOut]) -> str:
+    """Guests that storage has shut out meanwhile do not get their disks back."""
+    if not asked:
+        return reason
+    return f"{reason}; guests on it may have lost their disks in {' and '.join(asked)} and need a restart then"
 
 
 def _taken_back(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) -> _Step:
@@ -204,10 +239,12 @@ def change_for(action: FenceAction, snapshot: ClusterSnapshot, now: str) -> Chan
             return _note_gone(action, node, snapshot, now)
         case BeginFence():
             return _begin(action, node, snapshot, now)
+        case BeginShutOut():
+            return _begin_shut_out(action, node, snapshot)
         case NoteRefusal():
-            return _refused(action, node)
+            return _refused(action, node, snapshot)
         case ConfirmFence():
-            return confirm(node, action.number, action.reason, now)
+            return confirm(node, action.number, action.reason, now, snapshot)
         case EndFence():
             report = _report(node, FenceStep.FENCING)
             kind, why = EventKind.NODE_FENCE_ENDED, action.reason
@@ -237,9 +274,12 @@ def _ended(report: FenceReport, now: str) -> FenceReport:
 
 
 def returned(record: NodeRecord, now: str) -> NodeRecord:
-    """The record of a node whose daemon joins: it is not gone, and a fence that nothing has confirmed yet is over."""
+    """The record of a node whose daemon joins: it is not gone, and a fence that nothing has confirmed yet is over.
+
+    But for one for which storage has been told to shut the node out: that has no way back.
+    """
     report = record.fence
-    if report is not None and report.step is FenceStep.FENCING:
+    if report is not None and report.step is FenceStep.FENCING and not shut_outs_of_fence(record):
         report = _ended(report, now)
     return msgspec.structs.replace(record, fence=report, gone_at="")
 
@@ -272,18 +312,39 @@ def begin(node: NodeView, reason: str, now: str) -> Change:
     )
 
 
-def _refused(action: NoteRefusal, node: NodeView) -> Change:
+def _begin_shut_out(action: BeginShutOut, node: NodeView, snapshot: ClusterSnapshot) -> Change:
+    """Its daemon, if it joins at this moment, writes the record as well: then this is decided again."""
+    _report(node, FenceStep.FENCING, action.number)
+    if why_not := why_not_lost(node, snapshot):
+        raise Refused(node.name, why_not)
+    if why_not := storage_evidence.why_no_proof(node, guests_of(node, snapshot), snapshot):
+        raise Refused(node.name, why_not)
+    entries = {backend: ShutOut(fence=action.number) for backend in action.backends}
+    told = f"{' and '.join(action.backends)} told to shut it out, since no device has switched it off: {action.reason}"
+    shut_out = {**node.record.value.shut_out, **entries}
+    return _change(node, EventKind.NODE_SHUTTING_OUT, told, shut_out=shut_out)
+
+
+def _refused(action: NoteRefusal, node: NodeView, snapshot: ClusterSnapshot) -> Change:
     report = _report(node, FenceStep.FENCING, action.number)
     after = msgspec.structs.replace(report, attempts=report.attempts + action.attempts, problem=action.reason)
     sentence = f"nothing confirms that {node.name} is off: {action.reason}; nothing is recovered, it is tried again"
     if (human := f"`pvc node confirm-fenced {node.name}`") not in action.reason:
         sentence += f"; {human} if you have made certain that it is off"
+    if storage_evidence.backends_of(guests_of(node, snapshot), snapshot):
+        why_not = storage_evidence.why_no_proof(node, guests_of(node, snapshot), snapshot)
+        sentence += f"; storage that shuts it out is no proof: {why_not}" if why_not else ""
     return _change(node, EventKind.NODE_NOT_FENCED, sentence, fence=after)
 
 
-def confirm(node: NodeView, number: int, evidence: str, now: str) -> Change:
-    """Write down that a node is off. `number` 0: whichever fence it is. Raises `Refused` when it is not lost."""
-    if node.is_alive:
+def confirm(node: NodeView, number: int, evidence: str, now: str, snapshot: ClusterSnapshot) -> Change:
+    """Write down that a node is off. `number` 0: whichever fence it is. Raises `Refused` when it is not lost.
+
+    What storage has shut out may be alive. Backends that have not shut it out yet are told now, while it is off for
+    certain: locks that it holds are in the way, and a mistake of who confirmed it does less harm.
+    """
+    guests = guests_of(node, snapshot)
+    if node.is_alive and not storage_evidence.proof(node, guests, snapshot):
         raise Refused(node.name, "its daemon is alive")
     report = _report(node, FenceStep.FENCING, number)
     drain = node.record.value.drain
@@ -297,6 +358,7 @@ def confirm(node: NodeView, number: int, evidence: str, now: str) -> Change:
             report, step=FenceStep.RECOVERING, evidence=evidence, problem="", confirmed_at=now
         ),
         fenced=True,
+        shut_out=storage_evidence.to_shut_out(node, guests, snapshot),
         mode=NodeMode.FLUSHED,
         drain=drain,
         watchdog_s=0.0,

@@ -9,6 +9,7 @@ from pvc_core import changes
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
+from pvc_core.fence_standing import why_not_admitted
 from pvc_core.leader_actions import CancelMove, FinishDrain, LeaderAction, LeaveVm, MoveVm, StartVm, drain_of
 from pvc_core.leader_slots import Slots
 from pvc_core.model import DrainReport, FenceStep, NodeMode, VmRecord, VmState
@@ -37,14 +38,16 @@ def take_back(
 ) -> Change:
     """Begin to take a node back into service. leaves_running: VMs that run elsewhere are not brought home.
 
-    by_itself: nobody asked for it. Raises `Refused` for a node whose VMs are being recovered, or are about to be, and
-    for one in maintenance, which takes no VMs.
+    by_itself: nobody asked for it. Raises `Refused` for a node whose VMs are being recovered, or are about to be, for
+    one in maintenance, which takes no VMs, and for one that is still shut out of storage.
     """
     record = node.record.value
     if record.maintenance:
         raise Refused(node.name, f"it is in maintenance; `pvc node maintenance {node.name} off` ends that")
     if record.fence is not None and record.fence.step is not FenceStep.RECOVERED:
         raise Refused(node.name, "it was lost, and its VMs are still being recovered")
+    if why_not := why_not_admitted(record):
+        raise Refused(node.name, why_not)
     drain = DrainReport(
         total=sum(1 for vm in snapshot.vms.values() if comes_back(vm.value, node.name)),
         cancels_flush=node.mode is NodeMode.FLUSHING,

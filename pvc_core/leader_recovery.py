@@ -4,7 +4,7 @@
 Where they go is planned for all at once, as in a drain, and together with the VMs of nodes that were lost with theirs
 and are about to be proven off: a VM that could only have the place of a more important one of these waits. What a VM's
 owner was stopping is off now and stays so. A migration that was under way is looked for at its other end, where the
-guest may have arrived.
+guest may have arrived. A VM waits for storage that is told to shut its node out, whose locks it could not take yet.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from pvc_core import changes
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
+from pvc_core.fence_standing import is_being_recovered
 from pvc_core.leader_actions import FinishRecovery, LoseVm, Policies, RecoverVm, RecoveryAction
 from pvc_core.leader_flush import EFFORT
 from pvc_core.leader_ready import by_importance
-from pvc_core.model import FenceStep, VmRecord, VmState, is_being_recovered
+from pvc_core.model import FenceStep, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
 from pvc_core.planner import Arrangement, arrange
 from pvc_core.plugin_types import LossPolicy, PlacementRequest, RecoveryPolicy
 from pvc_core.policy_answers import policy_says
 from pvc_core.snapshot import ClusterSnapshot, NodeView
+from pvc_core.storage_evidence import waits_for
 from pvc_core.vm_states import OFF, VmEvent
 
 OF_ANSWER = {"hold": VmEvent.LOST_HELD, "stop": VmEvent.LOST}
@@ -57,9 +59,12 @@ def recover(
     together: the nodes that are `lost_together`, whether known to be off or not.
     """
     nodes = _known_off(snapshot)
-    settled = [action for node in nodes for action in _settled(node, snapshot)]
-    lost, due = _by_policy(nodes, snapshot, placer, policies)
-    awaited = _awaited(snapshot, placer, policies, together) if due else []
+    settled = [action for node in nodes for action in _settled(node, snapshot) if not _waits(action, snapshot)]
+    lost, planned = _by_policy(nodes, snapshot, placer, policies)
+    lost = [action for action in lost if not _waits(action, snapshot)]
+    due = [one for one in planned if not waits_for(snapshot.vms[one.request.uuid].value, snapshot)]
+    awaited = [one for one in planned if one not in due]
+    awaited += _awaited(snapshot, placer, policies, together) if due else []
     may_wait = [one for one in due if one.node in together]
     actions: list[RecoveryAction] = [*settled, *lost, *_restarts(due, awaited, may_wait, snapshot, placer)]
     busy = {action.node for action in settled}
@@ -90,6 +95,12 @@ def _awaited(snapshot: ClusterSnapshot, placer: Placer, policies: Policies, toge
     """What is to start elsewhere of the nodes that are not known to be off yet."""
     names = (name for name in together if name in snapshot.nodes and not is_known_off(name, snapshot))
     return _by_policy(_readable(names, snapshot), snapshot, placer, policies)[1]
+
+
+def _waits(action: RecoverVm | LoseVm, snapshot: ClusterSnapshot) -> bool:
+    """For storage; but not a VM that goes on where it was, this node having been its target alone."""
+    record = snapshot.vms[action.uuid].value
+    return record.node == action.node and waits_for(record, snapshot) != ""
 
 
 def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
@@ -205,6 +216,8 @@ def change_for(action: RecoveryAction, snapshot: ClusterSnapshot, placer: Placer
     if stored is None:
         raise Refused(action.uuid, "it is gone")
     record = stored.value
+    if _waits(action, snapshot):
+        raise Refused(record.name, f"it waits for the storage {waits_for(record, snapshot)}")
     if isinstance(action, LoseVm):
         has_left = record.target != node.name if action.event is VmEvent.TARGET_LOST else record.node != node.name
         if has_left:

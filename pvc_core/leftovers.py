@@ -17,7 +17,8 @@ from pvc_core.changes import Change
 from pvc_core.codec import Stored
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, Happening
-from pvc_core.model import Ledger, VmRecord, VmState, is_being_recovered
+from pvc_core.fence_standing import is_being_recovered
+from pvc_core.model import Ledger, VmRecord, VmState
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 # ------------------------------------------------------------------------------------------ undefining by force

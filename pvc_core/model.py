@@ -14,6 +14,7 @@ import msgspec
 
 from pvc_core.layout import SCHEMA_VERSION
 from pvc_core.pause_record import Pause
+from pvc_core.shut_out_record import ShutOut
 from pvc_core.storage_reports import BackendReport
 from pvc_core.vm_volumes import VmVolume
 
@@ -88,6 +89,8 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
     metadata: VmMetadata = VmMetadata()
     volumes: tuple[VmVolume, ...] = ()
+    only_volumes: bool = False
+    """Its definition, also the one by which its guest runs, has no other storage to write to; False: not known."""
     target: str = ""
     """While migrating: where to. It stands in that node's ledger too."""
     permanent: bool = False
@@ -179,6 +182,8 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Since when its daemon is known to be gone without a word while no VM is to run there; "" otherwise."""
     fence: FenceReport | None = None
     """Of the loss that is dealt with, or was dealt with last."""
+    shut_out: dict[str, ShutOut] = {}
+    """The storage backends that keep its clients out, or may do so, by name: meanwhile it takes no VMs."""
     watchdog_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """It has armed a watchdog, by which it is off so long after the end of its session; 0 when it has not."""
     session: str = ""
@@ -191,11 +196,6 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the flush or ready that runs, or ran last."""
     reason: str = ""
     changed_at: str = ""
-
-
-def is_being_recovered(record: NodeRecord) -> bool:
-    """Whether the node is known to be off and its VMs are given to others; a daemon that is back waits for that."""
-    return record.fence is not None and record.fence.step is FenceStep.RECOVERING
 
 
 class DomainReport(msgspec.Struct, frozen=True, kw_only=True):

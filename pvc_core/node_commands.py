@@ -81,7 +81,7 @@ class NodeCommands(CommandBase):
             _refuse_in_maintenance(view, snapshot)
             if record.fence is None or record.fence.step is not FenceStep.FENCING:
                 raise Refused(node, f"it is not being fenced; `pvc node fence {node}` begins that")
-            return leader_fence.confirm(view, 0, "a person confirmed that it is off", self._clock.utc_iso())
+            return leader_fence.confirm(view, 0, "a person confirmed that it is off", self._clock.utc_iso(), snapshot)
 
         return self._on_node(node, decide)
 

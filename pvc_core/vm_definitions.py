@@ -90,6 +90,7 @@ class VmDefinitions(CommandBase):
             memory_mib=domain.memory_mib,
             vcpus=domain.vcpus,
             metadata=metadata,
+            only_volumes=not domain.has_storage,
             changed_at=self._clock.utc_iso(),
         )
 
@@ -110,7 +111,10 @@ class VmDefinitions(CommandBase):
             stored = snapshot.vm(vm)
             before = stored.value
             self._refuse_migrating(before)
-            after = msgspec.structs.replace(before, memory_mib=domain.memory_mib, vcpus=domain.vcpus)
+            only_volumes = not domain.has_storage and (before.only_volumes or before.state in OFF)
+            after = msgspec.structs.replace(
+                before, memory_mib=domain.memory_mib, vcpus=domain.vcpus, only_volumes=only_volumes
+            )
             self._ask_validators(snapshot, domain, after.metadata, before)
             refuse_taken([disk.target for disk in domain.disks], [volume.device for volume in before.volumes])
             text = with_identity(xml, before.uuid, before.name).encode()

@@ -31,8 +31,9 @@ from pvc_core.agent_memory import VmMemory
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, HypervisorError, Refused, StoreUnavailable
 from pvc_core.events import EventKind, Happening
+from pvc_core.fence_standing import waits_for_leader
 from pvc_core.journal import Journal
-from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState, is_being_recovered
+from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
 from pvc_core.volume_claims import letting_go
 from pvc_daemon.guest_disks import GuestDisks
@@ -189,7 +190,7 @@ class AgentActions:
 
     def _is_being_recovered(self, entry: Entry | None) -> bool:
         """Whether the VM may be given to another node at any moment, whatever its record says."""
-        return entry is not None and is_being_recovered(decode(entry, NodeRecord).value)
+        return entry is not None and waits_for_leader(decode(entry, NodeRecord).value)
 
     def _start_failed(self, record: VmRecord, reason: str, learn: Learn) -> None:
         now_s, settings = self._clock.monotonic_s(), self._records.settings

@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 
-from pvc_core import leader, leader_fence, maintenance
+from pvc_core import leader, leader_fence, leader_shut_out, maintenance
 from pvc_core.changes import Change, guarded
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import NoCandidate, NotFound, Refused, StoreUnavailable
@@ -21,15 +21,18 @@ from pvc_core.fence_memory import AskAgents, FenceAction
 from pvc_core.fencing import FenceRequest, FenceVerdict, fence_node
 from pvc_core.journal import Journal, Listener, Notes
 from pvc_core.leader import LeaderAction
+from pvc_core.leader_shut_out import NoteAnswer
 from pvc_core.maintenance import MaintenanceAction
 from pvc_core.placement import Placer
 from pvc_core.ports import Clock, ClusterStore, Threads
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.storage_fencing import StorageFencing
 from pvc_daemon.fence_checker import FenceChecker
 from pvc_daemon.fence_runner import FenceRunner
 from pvc_daemon.housekeeping import Housekeeping
 from pvc_daemon.maintenance_runner import MaintenanceRunner
+from pvc_daemon.shut_out_runner import ShutOutRunner
 
 log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 2.0
@@ -48,12 +51,14 @@ class LeaderLoop:
         clock: Clock,
         threads: Threads,
         connected_s: float,
+        storage: StorageFencing,
         on_written: Listener | None = None,
         writer: str = "",
     ) -> None:
         """`on_written`: told of every event that this leader has written. `writer`: as of a `Journal`.
 
-        connected_s: since when this daemon has had its connection to the store, on its monotonic clock.
+        connected_s: since when this daemon has had its connection to the store, on its monotonic clock. storage: the
+        backends of this host.
         """
         self._node = node
         self._epoch = epoch
@@ -68,6 +73,7 @@ class LeaderLoop:
         self._placer = Placer(registry, self._notes.plugin_failed)
         self._housekeeping = Housekeeping(store, epoch, clock)
         self._fence_runner = FenceRunner(store, clock, self._write_fence, self._ask_agents, threads, connected_s)
+        self._shut_out_runner = ShutOutRunner(storage, clock, self._write_shut_out, threads)
         self._fence_checker = FenceChecker(store, registry, self._notes, threads)
         self._maintenance_runner = MaintenanceRunner(clock, self._write_maintenance)
         self._stopping = threads.event()
@@ -106,7 +112,11 @@ class LeaderLoop:
         while not self._stopping.is_set():
             seen = view.wait_news(seen, wait_s)
             # A maintenance that ends now is over before it is looked who is lost.
-            dues_s = (self._maintenance_runner.run(view), self._fence_runner.run(view, self._stopping.is_set))
+            dues_s = (
+                self._maintenance_runner.run(view),
+                self._fence_runner.run(view, self._stopping.is_set),
+                self._shut_out_runner.run(view, self._stopping.is_set),
+            )
             wait_s = min([LOOK_AGAIN_S, *(due_s for due_s in dues_s if due_s is not None)])
             snapshot = view.snapshot()
             together = self._fence_runner.lost_together(snapshot)
@@ -132,7 +142,7 @@ class LeaderLoop:
 
     def _write(
         self,
-        action: LeaderAction | FenceAction | MaintenanceAction,
+        action: LeaderAction | FenceAction | MaintenanceAction | NoteAnswer,
         change_for: Callable[[ClusterSnapshot, str], Change],
         view: ClusterView,
     ) -> Change | None:
@@ -158,6 +168,12 @@ class LeaderLoop:
 
     def _write_fence(self, action: FenceAction, view: ClusterView) -> bool:
         change = self._write(action, partial(leader_fence.change_for, action), view)
+        if change is not None:
+            log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
+        return change is not None
+
+    def _write_shut_out(self, action: NoteAnswer, view: ClusterView) -> bool:
+        change = self._write(action, partial(leader_shut_out.change_for, action), view)
         if change is not None:
             log.warning("leader_action", do=type(action).__name__, node=action.node, reason=change.reason)
         return change is not None

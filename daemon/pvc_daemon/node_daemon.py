@@ -15,10 +15,12 @@ from pvc_core.host_shutdown import Policy
 from pvc_core.journal import Journal, Notes
 from pvc_core.model import Member, NodeRecord
 from pvc_core.notifications import Notifier
+from pvc_core.plugin_types import PluginOptions
 from pvc_core.ports import Clock, ClusterStore, DomainEvent, Hypervisor, SessionState, Threads, Watchdog
 from pvc_core.registry import Registry
 from pvc_core.storage import StorageBackendEntry
 from pvc_core.storage_access import StorageAccess
+from pvc_core.storage_fencing import StorageFencing
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_daemon.going_down import GoingDown
@@ -78,15 +80,20 @@ class NodeDaemon:
         self._membership = Membership(store, clock, _node_record(configuration), member, journal, threads)
         may_act = self._membership.is_registered
         backends = registry.storage_backends if storage_backends is None else storage_backends
+
+        def options(plugin: str) -> PluginOptions:
+            return registry.options(plugin, self._agent.records.settings)
+
         self._storage = HostStorage(
             name,
             backends,
-            options=lambda plugin: registry.options(plugin, self._agent.records.settings),
+            options=options,
             settings=lambda: self._agent.records.settings,
             clock=clock,
             threads=threads,
             on_change=self._report_soon,
         )
+        self._storage_fencing = StorageFencing(registry.calls, backends, self._storage.backend, options)
         self._agent = AgentLoop(
             name,
             store,
@@ -270,6 +277,7 @@ class NodeDaemon:
                     self._clock,
                     self._threads,
                     self._connected_s,
+                    self._storage_fencing,
                     self._notifier,
                     self._writer,
                 )

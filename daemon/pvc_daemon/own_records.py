@@ -16,7 +16,8 @@ import structlog
 from pvc_core import layout
 from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord
-from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord, is_being_recovered
+from pvc_core.fence_standing import waits_for_leader
+from pvc_core.model import Ledger, NodeRecord, Settings, VmRecord
 from pvc_core.pause_record import MaintenanceRecord
 from pvc_core.ports import ClusterStore, Entry, Subscription, Threads
 from pvc_core.vm_states import OFF
@@ -121,7 +122,7 @@ class OwnRecords:
     def _node_changed(self, entry: Entry | None) -> None:
         parsed = self._decoded(entry, NodeRecord) if entry else None
         if entry is None or parsed is not None:  # of a broken record: go on with what was known
-            self._is_being_recovered = parsed is not None and is_being_recovered(parsed.value)
+            self._is_being_recovered = parsed is not None and waits_for_leader(parsed.value)
             self._node_is_paused = parsed is not None and parsed.value.maintenance
         self._on_change()
 

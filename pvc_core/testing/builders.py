@@ -71,14 +71,14 @@ def a_node(
     domains: Mapping[str, DomainReport] | None = None,
     unknown_domains: Mapping[str, str] | None = None,
     session: str = "",
-    storage: Mapping[str, str] | None = None,
+    storage: Mapping[str, str | BackendReport] | None = None,
     **record: Any,
 ) -> NodeView:
     """A node: ready, alive, reported just now, empty. `record` takes further fields of `NodeRecord`.
 
     available_mib: None = all of it, and `a_snapshot` subtracts the VMs that run here. domains: by UUID, in
     addition to those that `a_snapshot` adds. session: of its daemon, by default one that names the node. storage: its
-    backends, with why each is not usable there, "" when it is.
+    backends, with what is reported of each, or why it is not usable there, "" when it is.
     """
     session = session or f"session-{name}"
     report = NodeReport(
@@ -92,7 +92,7 @@ def a_node(
         hypervisor_connected=hypervisor_connected,
         domains=dict(domains or {}),
         unknown_domains=dict(unknown_domains or {}),
-        storage={name: BackendReport(usable=not problem, detail=problem) for name, problem in (storage or {}).items()},
+        storage={name: _report_of(how) for name, how in (storage or {}).items()},
     )
     member = Member(
         node=name, session=session, version="test", drivers={"storage_backends": tuple(storage)} if storage else {}
@@ -104,6 +104,10 @@ def a_node(
         member=stored(layout.member(name), member) if alive else None,
         report_age_s=report_age_s,
     )
+
+
+def _report_of(how: str | BackendReport) -> BackendReport:
+    return how if isinstance(how, BackendReport) else BackendReport(usable=not how, detail=how)
 
 
 def a_vm(

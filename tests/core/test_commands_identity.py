@@ -20,6 +20,7 @@ from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.vm_states import VmEvent
 
 S, E = VmState, VmEvent
+DISK = "<disk><source file='/x.img'/><target dev='vdb'/></disk>"
 
 
 # ---------------------------------------------------------------------------------- rename, redefine, undefine
@@ -123,6 +124,22 @@ def test_redefine_keeps_name_and_uuid_and_takes_over_the_size(stopped: Any, xml:
     assert (record.name, record.uuid, record.memory_mib, record.vcpus) == ("web1", UUID, 1024, 3)
     assert (definition.name, definition.uuid) == ("web1", UUID)
     assert misfits(stopped.snapshot()) == []
+
+
+def test_a_definition_without_disks_of_its_own_counts_from_when_the_guest_that_had_some_is_off(
+    stopped: Any, xml: Xml
+) -> None:
+    commands = stopped.commands
+    with_disk = xml("web1").replace("</domain>", f"<devices>{DISK}</devices></domain>")
+    assert vm(stopped).only_volumes
+    commands.redefine("web1", with_disk)
+    assert not vm(stopped).only_volumes
+    commands.start("web1")
+    commands.redefine("web1", xml("web1"))
+    assert not vm(stopped).only_volumes, "its guest still has the disk"
+    stopped.happens("web1", E.POWERED_OFF)
+    commands.redefine("web1", xml("web1"))
+    assert vm(stopped).only_volumes
 
 
 def test_redefine_beyond_what_the_node_has_is_refused(stopped: Any, xml: Xml) -> None:

@@ -95,6 +95,7 @@ def test_everything_pvc_needs_is_read() -> None:
             InterfaceDefinition("", "default", "network", ""),
             InterfaceDefinition("", "", "user", ""),
         ),
+        has_storage=True,
     )
 
 
@@ -264,6 +265,33 @@ def test_an_unacceptable_name_is_never_written(name: str) -> None:
 def test_an_unacceptable_uuid_is_never_written() -> None:
     with pytest.raises(InvalidInput):
         with_identity(FULL, "not-a-uuid", "web1")
+
+
+DISK = "<disk type='file'><source file='/x'/><target dev='vda'/>{}</disk>"
+
+
+@pytest.mark.parametrize(
+    ("device", "is_storage"),
+    [
+        ("", False),
+        (DISK.format(""), True),
+        (DISK.format("<readonly/>"), False),
+        ("<disk type='file' device='cdrom'><target dev='sda'/></disk>", False),
+        ("<disk type='file' device='floppy'><target dev='fda'/></disk>", True),
+        ("<filesystem><source dir='/srv'/><target dir='x'/></filesystem>", True),
+        ("<filesystem><source dir='/srv'/><target dir='x'/><readonly/></filesystem>", False),
+        ("<hostdev mode='subsystem' type='scsi'/>", True),
+        ("<interface type='bridge'/><console type='pty'/>", False),
+    ],
+)
+def test_what_a_guest_can_write_to_counts_as_storage_of_the_definition(device: str, is_storage: bool) -> None:
+    text = f"<domain><name>a</name><memory>1024</memory><devices>{device}</devices></domain>"
+    assert parse_domain(text).has_storage is is_storage
+
+
+def test_words_for_qemu_may_mean_any_storage() -> None:
+    words = "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-hda'/></q:commandline>"
+    assert parse_domain(f"<domain><name>a</name><memory>1024</memory>{words}</domain>").has_storage
 
 
 def test_a_uuid_has_one_spelling() -> None:

@@ -139,7 +139,9 @@ def test_what_stops_a_vm_or_the_recovery_is_critical_and_what_is_not_known_is_in
     assert {kind for kind in EventKind if severity_of(kind) is Severity.CRITICAL} == {
         EventKind.NODE_HYPERVISOR_AWAY,
         EventKind.NODE_LOST,
+        EventKind.NODE_NOT_ADMITTED,
         EventKind.NODE_NOT_FENCED,
+        EventKind.NODE_NOT_SHUT_OUT,
         EventKind.VM_FAILED,
         EventKind.VM_HELD,
     }

@@ -122,6 +122,7 @@ def test_a_guest_that_runs_gets_volumes_and_lets_go_of_them(cluster: EmbeddedClu
 
 
 def test_a_daemon_that_starts_anew_finds_out_what_its_guests_have(cluster: EmbeddedCluster, operator: Operator) -> None:
+    operator.commands.change_settings({"fence_grace_s": 60})  # lest this storage proves the node harmless meanwhile
     uuid = operator.define("web1", target="hv1", start=False)
     operator.commands.add_volume("web1", "memory", "vms", "data")
     operator.commands.start("web1")

@@ -76,7 +76,7 @@ check: $(STAMPS)/dev ## format, lint, types, direction of imports; changes nothi
 
 .PHONY: test
 test: check real-parts ## all checks and all tests; real parts where the machine has them, always with CI=true
-	@$(PY) -m pytest
+	@exec $(PY) -m pytest -n auto --dist loadscope
 
 .PHONY: bench
 bench: $(STAMPS)/dev ## the budgets, measured and printed as tables

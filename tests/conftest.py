@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
 # Before anything imports them: the assertions of the conformance suites explain themselves like those of a test.
 pytest.register_assert_rewrite("pvc_core.testing")
 
+pytest_plugins = ["parallel_run"]
+
 REAL_PARTS = ("zookeeper", "libvirt", "lab", "ceph")
-RUN_MARK = f"PVC_TEST_RUN={uuid4().hex}"
-"""In the environment of this run and of all that it starts, however far it detaches itself."""
+RUN_MARK = f"PVC_TEST_RUN={os.environ.get('PVC_TEST_RUN', '')}/{uuid4().hex}"
+"""In the environment of all that this process starts, however far it detaches itself; what a run within this one
+starts has it as the beginning of its own mark."""
 ENDING_S = 10.0
 """How long processes that were told to end may take."""
 _OUTLIVE_TESTS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -40,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     name, _, value = RUN_MARK.partition("=")
     os.environ[name] = value
+    from parallel_run import Workers, is_worker
+
+    if not is_worker(config):
+        config.pluginmanager.register(Workers(lambda: [number for number, _ in marked_processes(deep=False)]))
 
 
 # ------------------------------------------------------------------------------------------------ real parts
@@ -166,20 +175,45 @@ def nothing_outlives_the_tests() -> Iterator[None]:
     assert not left, f"still there after the last test: {left}"
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """What other processes ran tests for this one, and died, may have left: it is ended, and the run has failed."""
+    from parallel_run import is_worker
+
+    yield
+    if is_worker(session.config):
+        return
+    deadline = time.monotonic() + ENDING_S
+    while (left := marked_processes()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for number, command in left:
+        print(f"still there after the last test, and killed: process {number}: {command}")
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def processes_left() -> list[str]:
     """Processes that this run has started and that still run."""
+    return [f"process {number}: {command}" for number, command in marked_processes()]
+
+
+def marked_processes(*, deep: bool = True) -> list[tuple[int, str]]:
+    """ID and command of what this process has started, and of what runs within this one have, or not that (`deep`)."""
     mark, own = RUN_MARK.encode(), os.getpid()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == own:
             continue
         try:
-            environment = (entry / "environ").read_bytes()
+            environment = (entry / "environ").read_bytes().split(b"\0")
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:
             continue  # it has ended, or is not ours
-        if mark in environment.split(b"\0") and not any(name in command for name in _OUTLIVE_TESTS):
-            found.append(f"process {entry.name}: {command}")
+        is_marked = any(each == mark or (deep and each.startswith(mark)) for each in environment)
+        if is_marked and not any(name in command for name in _OUTLIVE_TESTS):
+            found.append((int(entry.name), command))
     return found
 
 

@@ -51,7 +51,7 @@ def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
 
 
 def test_tests_end_with_the_line_of_pytest() -> None:
-    assert recipe("test")[-1] == "$(PY) -m pytest"
+    assert recipe("test")[-1] == "exec $(PY) -m pytest -n auto --dist loadscope"
 
 
 def test_nothing_of_the_users_own_cluster_reaches_what_make_starts() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def suite(tmp_path: Path) -> Path:
     """A folder for a suite of its own, under the guards of this one."""
     guards = (ROOT / "tests/conftest.py").read_text()
     (tmp_path / "conftest.py").write_text(guards.replace("ENDING_S = 10.0", "ENDING_S = 0.2"))
+    shutil.copy(ROOT / "tests/parallel_run.py", tmp_path)
     (tmp_path / "pytest.ini").write_text(INI)
     return tmp_path
 

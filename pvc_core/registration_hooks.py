@@ -313,7 +313,8 @@ def pvc_cli_commands() -> Sequence[CliCommand]:  # type: ignore[empty-body]
     Called: when help is shown or a word is no command of `pvc` itself; the command is imported when somebody runs it.
     PVC's own plugins also name where they add commands, in the entry-point group `pvc.commands`, since `pvc` starts
     without loading them everywhere else. It is a click command that gets the invocation as its
-    object: `session.api` asks the API, `session.show` prints an answer in the form of `-o`.
+    object (`pvc_core.invocation`): `session.api` asks the API, `session.show` prints an answer in the form of `-o`,
+    which every such command has, and `session.table` makes a table for people.
 
     Together: a command that exists already is never replaced, and what two plugins add under one name is refused to
     both.

@@ -46,11 +46,17 @@ _COMMANDS: tuple[tuple[str, str, str, StorageCapability | None], ...] = (
 
 
 def volume_commands(
-    backend: str, capabilities: Sequence[StorageCapability] = tuple(StorageCapability)
+    backend: str,
+    capabilities: Sequence[StorageCapability] = tuple(StorageCapability),
+    *,
+    lists_pools: bool = True,
 ) -> tuple[CliCommand, ...]:
-    """The commands of a backend. capabilities: which it can have; what needs another one is left out."""
+    """The commands of a backend. capabilities: which it can have; what needs another one is left out.
+
+    lists_pools: False for a backend that has a `pool list` of its own.
+    """
     return tuple(
         CliCommand(("storage", backend, *words.split()), load, summary)
         for words, load, summary, needed in _COMMANDS
-        if needed is None or needed in capabilities
+        if (needed is None or needed in capabilities) and (lists_pools or words != "pool list")
     )

@@ -56,10 +56,35 @@ SNAPSHOTS = f"{VOLUME}/snapshot"
 SNAPSHOT = f"{SNAPSHOTS}/{{snapshot}}"
 
 
+class OpenedOnce:
+    """A backend as this process sees it, opened once for all its resources, and anew when it is configured anew."""
+
+    def __init__(self, entry: StorageBackendEntry) -> None:
+        self.entry = entry
+        self._opened: tuple[PluginOptions, StorageBackend] | None = None
+
+    def at(self, site: ApiSite) -> StorageBackend:
+        """The backend, whatever it can do."""
+        options = site.options()
+        opened = self._opened
+        if opened is None or opened[0] != options:
+            opened = self._opened = (options, self.entry.open(StorageSite("", options)))
+        return opened[1]
+
+
 def volume_resources(
-    entry: StorageBackendEntry, capabilities: Sequence[StorageCapability] = tuple(StorageCapability)
+    entry: StorageBackendEntry | OpenedOnce,
+    capabilities: Sequence[StorageCapability] = tuple(StorageCapability),
+    *,
+    lists_pools: bool = True,
 ) -> tuple[ApiResource, ...]:
-    """The resources of a backend. capabilities: which it can have; what needs another one is not served."""
+    """The resources of a backend, also of one that is opened for others of its resources as well.
+
+    capabilities: which it can have; what needs another one is not served. lists_pools: False for a backend that
+    serves `/pool` itself, because it has more to say.
+    """
+    opened = entry if isinstance(entry, OpenedOnce) else OpenedOnce(entry)
+    name = opened.entry.name
     served: list[tuple[str, type[_Served], str, StorageCapability | None]] = [
         ("/pool", Pools, "The pools", None),
         (VOLUMES, Volumes, "The volumes of a pool", None),
@@ -74,27 +99,23 @@ def volume_resources(
         (f"{SNAPSHOT}/rollback", SnapshotRollback, "The way back to a snapshot", StorageCapability.SNAPSHOTS),
     ]
     return tuple(
-        ApiResource(f"/storage/{entry.name}{template}", partial(kind, entry), f"{summary} of storage {entry.name}")
+        ApiResource(f"/storage/{name}{template}", partial(kind, opened), f"{summary} of storage {name}")
         for template, kind, summary, needed in served
-        if needed is None or needed in capabilities
+        if (needed is None or needed in capabilities) and (lists_pools or kind is not Pools)
     )
 
 
 class _Served:
-    """What all resources share: the backend as this process sees it, opened once for as long as it is configured so."""
+    """What all resources share: the backend as this process sees it."""
 
-    def __init__(self, entry: StorageBackendEntry, site: ApiSite) -> None:
-        self._entry = entry
+    def __init__(self, opened: OpenedOnce, site: ApiSite) -> None:
+        self._opened = opened
+        self._entry = opened.entry
         self._site = site
-        self._opened: tuple[PluginOptions, StorageBackend] | None = None
 
     def backend(self) -> StorageBackend:
         """The backend, whatever it can do."""
-        options = self._site.options()
-        opened = self._opened
-        if opened is None or opened[0] != options:
-            opened = self._opened = (options, self._entry.open(StorageSite("", options)))
-        return opened[1]
+        return self._opened.at(self._site)
 
     def reaching(self, pool: str) -> StorageBackend:
         """The backend, where it can work on this pool from here. Raises `NotFound`, and `Refused` where it cannot."""

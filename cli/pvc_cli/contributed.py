@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pvc_cli.output import note
-from pvc_cli.session import Session
+from pvc_cli.session import Session, output_option
 from pvc_core.errors import PluginError, PvcError
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _import(entry: CliCommand) -> click.Command:
         found = found()
     if not isinstance(found, click.Command):
         raise PluginError(entry.plugin, f"pvc {entry.name}: {entry.load!r} leads to no click command")
+    if not isinstance(found, click.Group) and not any({"-o", "--output"} & {*one.opts} for one in found.params):
+        output_option(found)
     return found
 
 

@@ -8,7 +8,7 @@ need neither a cluster nor the HTTP library.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,7 +16,8 @@ import click
 
 from pvc_cli.client import ANSWER_TIMEOUT_S, Api, open_local, open_remote
 from pvc_cli.connections import choose_connection
-from pvc_cli.output import Output, emit, warn
+from pvc_cli.output import Output, Shown, emit, warn
+from pvc_cli.tables import Table, facts_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,9 +48,25 @@ class Session:
             self._api.on_notice = lambda notice: warn([notice])
         return self._api
 
-    def show(self, document: object, people: Callable[[], str]) -> None:
-        """Print an answer of a plugin's command: as JSON or YAML where that is asked for, else what `people` makes."""
-        emit(self.output, document, people)
+    def show(
+        self, document: object, people: Callable[[], Shown], names: Callable[[], Iterable[str]] | None = None
+    ) -> None:
+        """Print an answer of a plugin's command: see `pvc_core.invocation`."""
+        emit(self.output, document, people, names)
+
+    def table(self, columns: Sequence[str], right: Sequence[str] = (), folding: Sequence[str] = ()) -> Table:
+        """An empty table: see `pvc_core.invocation`."""
+        return Table(columns, right, folding)
+
+    def facts(self, facts: Mapping[str, str]) -> Table:
+        """Labels and what they say: see `pvc_core.invocation`."""
+        return facts_table(facts)
+
+    def confirm(self, question: str, yes: bool, command: str) -> None:
+        """Ask before what cannot be brought back: see `pvc_core.invocation`."""
+        from pvc_cli.definition_files import confirmed
+
+        confirmed(question, yes, command)
 
     def follow_task(self, task: Any, timeout_s: float = 86_400) -> Any:
         """The task of a node that a plugin's resource has answered with, once it is done; its progress is shown.

@@ -55,6 +55,10 @@ WANTED = """
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
+    storage:ceph status|util
+    storage:ceph:pool list
+    storage:ceph:volume list|add|resize|rename|clone|remove
+    storage:ceph:volume:snapshot list|add|rename|protect|rollback|remove
     storage:directory:pool list
     storage:directory:volume list|add|resize|rename|clone|remove
     storage:directory:volume:snapshot list|add|rename|protect|rollback|remove

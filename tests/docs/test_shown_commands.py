@@ -107,7 +107,7 @@ def check_pvc_path(code: str) -> None:
             if found is None and word.isupper():
                 return  # as in `pvc GROUP`
             assert found is not None, f"{code}: no command {word}"
-            command = found
+            command, context = found, click.Context(found, context, info_name=word)
 
 
 def check_packages(words: list[str]) -> None:

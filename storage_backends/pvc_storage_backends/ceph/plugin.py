@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pvc_core import ConfigSection, PluginOptions, StorageBackend, StorageBackendEntry, StorageSite, hookimpl
+from pvc_core import (
+    ApiResource,
+    CliCommand,
+    ConfigSection,
+    PluginOptions,
+    StorageBackend,
+    StorageBackendEntry,
+    StorageSite,
+    hookimpl,
+)
+from pvc_core.storage_commands import volume_commands
+from pvc_core.storage_resources import OpenedOnce, volume_resources
 from pvc_storage_backends.ceph.options import Options
 
 NAME = "ceph"
@@ -19,6 +30,11 @@ def open_backend(site: StorageSite) -> StorageBackend:
     return CephBackend(site.node, configured)
 
 
+ENTRY = StorageBackendEntry(NAME, "RBD images of a Ceph cluster", open_backend)
+
+_COMMANDS = "pvc_storage_backends.ceph.commands"
+
+
 @hookimpl
 def pvc_config_section() -> ConfigSection:
     return ConfigSection(machine=Options)
@@ -26,4 +42,26 @@ def pvc_config_section() -> ConfigSection:
 
 @hookimpl
 def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry]:
-    return (StorageBackendEntry(NAME, "RBD images of a Ceph cluster", open_backend),)
+    return (ENTRY,)
+
+
+@hookimpl
+def pvc_api_resources() -> Sequence[ApiResource]:
+    from pvc_storage_backends.ceph.resources import cluster_resources
+
+    opened = OpenedOnce(ENTRY)  # all resources of a process share its connection
+    return (*volume_resources(opened, lists_pools=False), *cluster_resources(opened))
+
+
+@hookimpl
+def pvc_cli_commands() -> Sequence[CliCommand]:
+    return (
+        *volume_commands(NAME, lists_pools=False),
+        _command("status", f"{_COMMANDS}:status", "How the cluster is: health, monitors, OSDs and PGs."),
+        _command("util", f"{_COMMANDS}:util", "How full the cluster and its pools are."),
+        _command("pool list", f"{_COMMANDS}:pool_list", "List the pools: copies, PGs, and how full they are."),
+    )
+
+
+def _command(words: str, load: str, summary: str) -> CliCommand:
+    return CliCommand(("storage", NAME, *words.split()), load, summary)

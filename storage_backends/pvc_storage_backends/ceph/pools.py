@@ -51,7 +51,7 @@ class CephPools:
                     each["name"]: each["stats"] for each in self.connection.command("df", detail="detail")["pools"]
                 }
                 if pool in figures:
-                    return _usage(figures[pool])
+                    return usage_of(figures[pool])
                 if time.monotonic() > ends_at:
                     raise StorageUnavailable("ceph", f"there are no figures of the pool {pool}: does a manager run?")
                 time.sleep(LOOK_S)
@@ -124,7 +124,7 @@ class _VolumeLocks:
                 self._changed.notify_all()
 
 
-def _usage(figures: dict[str, Any]) -> PoolUsage:
+def usage_of(figures: dict[str, Any]) -> PoolUsage:
     """Of what `ceph df detail` says of a pool. `max_avail` and `stored` are without copies already."""
     stored_bytes, free_bytes = int(figures["stored"]), int(figures["max_avail"])
     if quota_bytes := int(figures.get("quota_bytes", 0)):

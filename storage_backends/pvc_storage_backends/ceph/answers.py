@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""answers: what the API says of a Ceph cluster, in Ceph's own words where it has one. Nothing of it holds a key."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CephCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the cluster does not like about itself: `OSD_DOWN`, as a sentence, and which ones it is about."""
+
+    name: str
+    severity: str
+    summary: str
+    details: tuple[str, ...] = ()
+    muted: bool = False
+
+
+class CephMonitor(msgspec.Struct, frozen=True, kw_only=True):
+    """A monitor, and whether it is one of those that decide."""
+
+    name: str
+    in_quorum: bool
+
+
+class CephPgs(msgspec.Struct, frozen=True, kw_only=True):
+    """How many placement groups are in one state, such as `active+clean`."""
+
+    state: str
+    count: int
+
+
+class CephStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the cluster is. health: HEALTH_OK, HEALTH_WARN or HEALTH_ERR."""
+
+    fsid: str
+    health: str
+    checks: tuple[CephCheck, ...]
+    monitors: tuple[CephMonitor, ...]
+    manager_available: bool
+    osds: int
+    osds_up: int
+    osds_in: int
+    pools: int
+    placement_groups: tuple[CephPgs, ...]
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+class CephPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool. volumes: it is given to RBD. size: how many copies there are; min_size: with how many it is written.
+
+    stored_bytes: what is in it; used_bytes: what that takes with its copies; free_bytes: what can still be stored,
+    copies and quota taken into account. None until its placement groups have reported. quota_bytes: 0 for none.
+    """
+
+    name: str
+    volumes: bool
+    applications: tuple[str, ...]
+    size: int
+    min_size: int
+    pg_num: int
+    pg_autoscale_mode: str
+    quota_bytes: int = 0
+    objects: int | None = None
+    stored_bytes: int | None = None
+    used_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+class CephPoolList(msgspec.Struct, frozen=True, kw_only=True):
+    """All pools of the cluster, by name; those that are not for volumes too."""
+
+    pools: tuple[CephPool, ...]
+
+
+class CephClass(msgspec.Struct, frozen=True, kw_only=True):
+    """How full the OSDs of one device class are, such as `ssd`."""
+
+    name: str
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+class CephUse(msgspec.Struct, frozen=True, kw_only=True):
+    """How full the cluster is, copies counted; and its pools."""
+
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+    classes: tuple[CephClass, ...]
+    pools: tuple[CephPool, ...]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from pvc_core import changes, layout
@@ -19,8 +20,10 @@ from pvc_core.model import Ledger, VmMetadata, VmRecord, VmState
 from pvc_core.ports import Create, DomainState, Hypervisor
 from pvc_core.system_clock import SystemClock
 from pvc_core.system_threads import SYSTEM_THREADS
+from pvc_core.testing.builders import a_volume
 from pvc_core.testing.hypervisor_harness import Bench, Guest, listed
 from pvc_core.vm_states import VmEvent
+from pvc_core.vm_volumes import VmVolume
 from pvc_daemon.agent_loop import AgentLoop
 from pvc_plugins.stores.embedded import SqliteStore
 
@@ -58,7 +61,7 @@ class AgentBench:
     def agent(self, node: str, hypervisor: Hypervisor) -> None:
         journal = Journal(self._clock, lambda: f"agent:{node}")
         parts = (self.store, hypervisor, self._clock, lambda: True, lambda *_: None, journal, SYSTEM_THREADS)
-        loop = AgentLoop(node, *parts, lambda _volume: "")
+        loop = AgentLoop(node, *parts, lambda volume: self.testbed.disk(volume.device, volume.mark))
         loop.start()
         self._cleanup.callback(loop.close)
 
@@ -83,6 +86,16 @@ class AgentBench:
         ]
         definition = Create(layout.definition(guest.uuid), guest.xml.encode())
         self.store.transaction([Create(layout.vm(guest.uuid), encode(record)), definition, *ledgers])
+
+    def has_volumes(self, guest: Guest, *volumes: VmVolume) -> None:
+        """A command gives the VM these volumes."""
+        stored = self.record(guest)
+        wanted = msgspec.structs.replace(stored.value, volumes=volumes)
+        self.store.transaction([changes.write_vm(stored, wanted)])
+
+    def disks(self, guest: Guest) -> list[str]:
+        """The devices that the guest has on hv1."""
+        return sorted(disk.device for disk in self.bench.here.disks(guest.uuid))
 
     def recover(self, guest: Guest, target: str) -> None:
         """The leader knows that the node of the VM is off."""
@@ -211,3 +224,16 @@ def test_nor_when_it_has_migrated_since(testbed: LibvirtTestbed) -> None:
         domain = listed(bench.there, guest)
         assert domain is not None
         assert (domain.state, domain.paused_by_migration) == (DomainState.PAUSED, False)
+
+
+def test_a_guest_gets_the_volumes_of_its_record_lets_go_of_them_and_starts_with_them(agents: AgentBench) -> None:
+    guest = running(agents, on_poweroff="restart")
+    agents.has_volumes(guest, a_volume("vdb"), a_volume("vdc"))
+    agents.bench.until(lambda: agents.disks(guest) == ["vdb", "vdc"], "the guest has both disks")
+    agents.has_volumes(guest, a_volume("vdb", leaving=True), a_volume("vdc"))
+    agents.bench.until(lambda: agents.record(guest).value.volumes == (a_volume("vdc"),), "vdb has left the record")
+    assert agents.disks(guest) == ["vdc"]
+    life = agents.testbed.life_of(guest.uuid)
+    agents.testbed.power_off_guest("hv1", guest.uuid)
+    agents.restarted(guest, life)
+    assert agents.disks(guest) == ["vdc"]

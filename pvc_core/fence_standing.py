@@ -28,6 +28,11 @@ def waits_for_leader(record: NodeRecord) -> bool:
     return is_being_recovered(record) or is_being_shut_out(record)
 
 
+def has_storage_to_answer(record: NodeRecord) -> bool:
+    """Whether storage was told to shut the node out for its fence, and a backend has not said anything yet."""
+    return any(entry.state == "asking" and not entry.attempts for entry in shut_outs_of_fence(record).values())
+
+
 def shut_outs_of_fence(record: NodeRecord) -> Mapping[str, ShutOut]:
     """What storage was told for the node's fence that goes on, or ended last, by backend."""
     number = record.fence.number if record.fence else 0

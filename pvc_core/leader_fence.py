@@ -10,7 +10,7 @@ agent confirmed it, its own armed watchdog has fenced it (`self_fence` has why),
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -32,7 +32,7 @@ from pvc_core.fence_memory import (
     TakeBack,
     grace_ends_s,
 )
-from pvc_core.fence_standing import shut_outs_of_fence
+from pvc_core.fence_standing import has_storage_to_answer, shut_outs_of_fence
 from pvc_core.leader_ready import take_back
 from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
 from pvc_core.shut_out_record import ShutOut
@@ -140,7 +140,8 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
         return
     asked = shut_outs_of_fence(record)
     why_not = why_not_lost(node, snapshot)
-    if why_not and not (node.is_alive and _is_unanswered(asked, guests, snapshot)):
+    is_open = bool(guests) and snapshot.pause is None and has_storage_to_answer(record)
+    if why_not and not (node.is_alive and is_open):
         yield EndFence(name, _why_over(NOTHING_LEFT if why_not == NO_GUESTS else why_not, asked))
         return
     if why_not:
@@ -177,15 +178,6 @@ def _fencing(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now
         again_s = now_s if refused_s is None else refused_s + snapshot.settings.fence_retry_s
         lost_for_s = now_s - memory.gone_since_s[name]
         yield AskAgents(name, number, _why_lost(node, snapshot), lost_for_s) if now_s >= again_s else again_s
-
-
-def _is_unanswered(asked: Mapping[str, ShutOut], guests: Collection[str], snapshot: ClusterSnapshot) -> bool:
-    """Whether storage, told to shut the node out, may still prove it harmless: nothing but the answer is missing."""
-    return bool(guests) and snapshot.pause is None and any(_is_open(entry) for entry in asked.values())
-
-
-def _is_open(entry: ShutOut) -> bool:
-    return entry.state == "asking" and not entry.attempts
 
 
 def _why_over(reason: str, asked: Mapping[str, ShutOut]) -> str:

@@ -9,6 +9,7 @@ no more. So for a bounded time the places of the more important VMs of those who
 from __future__ import annotations
 
 from pvc_core.fence_memory import FenceMemory, grace_ends_s
+from pvc_core.fence_standing import has_storage_to_answer
 from pvc_core.leader_fence import is_lost
 from pvc_core.model import FenceStep, Settings
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -37,10 +38,10 @@ def _has_time(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, no
 
 
 def _may_be_proven(node: NodeView, memory: FenceMemory, settings: Settings, before_s: float) -> bool:
-    """Its devices have not failed yet; or its watchdog's time will be over by then."""
+    """Its devices have not failed yet, or storage has not; or its watchdog's time will be over by then."""
     record = node.record.value
     report = record.fence
     is_noted = report is not None and report.step is FenceStep.FENCING and report.attempts > 0
     has_failed = is_noted or node.name in memory.refused_at_s
     watchdog_ends_s = memory.gone_since_s[node.name] + record.watchdog_s + settings.watchdog_margin_s
-    return not has_failed or (record.watchdog_s > 0 and watchdog_ends_s < before_s)
+    return not has_failed or has_storage_to_answer(record) or (record.watchdog_s > 0 and watchdog_ends_s < before_s)

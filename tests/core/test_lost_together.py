@@ -18,6 +18,7 @@ from pvc_core.lost_together import LONGEST_WAIT_S, lost_together
 from pvc_core.model import FenceReport, FenceStep, Settings, VmRecord
 from pvc_core.placement import Placer
 from pvc_core.registry import Registry
+from pvc_core.shut_out_record import ShutOut
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.testing.builders import a_node, a_snapshot, a_vm
 
@@ -188,6 +189,23 @@ def test_a_watchdog_is_waited_for_if_its_time_is_over_soon_enough() -> None:
     for watchdog_s, is_awaited in ((30.0, True), (LONGEST_WAIT_S + DUE_S - margin_s, False)):
         expected = {"hv1", "hv2"} if is_awaited else {"hv1"}
         assert lost(refused(), 20.0, off(), awaited(watchdog_s=watchdog_s)) == expected
+
+
+@pytest.mark.parametrize(
+    ("shut_out", "is_awaited"),
+    [
+        (ShutOut(fence=1), True),
+        (ShutOut(fence=1, attempts=1), False),
+        (ShutOut(fence=1, state="given-up"), False),
+        (ShutOut(fence=7), False),
+    ],
+    ids=["asked", "refused", "given up", "of another fence"],
+)
+def test_storage_that_is_told_to_shut_a_node_out_is_waited_for_until_it_has_answered(
+    shut_out: ShutOut, is_awaited: bool
+) -> None:
+    nodes = off(), awaited(shut_out={"ceph": shut_out})
+    assert lost(refused(), 3.0, *nodes) == ({"hv1", "hv2"} if is_awaited else {"hv1"})
 
 
 @pytest.mark.parametrize("fields", [{"left": True}, {"maintenance": True}, {"alive": True}])

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from pvc_core.host_secrets import HostSecret
+
 # ---------------------------------------------------------------------------------------------- the store
 
 
@@ -268,6 +270,12 @@ class Hypervisor(Protocol):
         """Take a disk away from a running domain; returns when the guest has let go of it. No error when it has none.
 
         Raises `HypervisorError` when it has not let go within `timeout_s`: it may do so later, which an event tells.
+        """
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        """Keep this secret for disks that name it, also instead of one known by its UUID or name; never on disk.
+
+        It is forgotten when the hypervisor ends. Raises `HypervisorError`, which does not tell the key.
         """
 
     def migration_uri(self, node: str) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from pvc_core.errors import InvalidInput, PluginError
 from pvc_core.fencing import FenceRequest, FenceVerdict, checked_verdict
+from pvc_core.host_secrets import HostSecret
 from pvc_core.plugin_calls import PluginCalls
 from pvc_core.plugin_types import NO_OPTIONS, PluginOptions
 
@@ -227,26 +228,12 @@ class FencesClients(Protocol):
         """Let the node's clients in again, those it starts from now on. No error when they were never shut out."""
 
 
-@dataclass(frozen=True)
-class HostSecret:
-    """What libvirt has to know on a host before guests there reach a storage.
-
-    uuid: how a disk names it. kind: libvirt's usage type, such as "ceph". name: for the operator, one for each secret
-    of a host. key: in base64; nobody but the host's libvirt is told.
-    """
-
-    uuid: str
-    kind: str
-    name: str
-    key: str = field(repr=False)
-
-
 @runtime_checkable
 class KeepsHostSecrets(Protocol):
     """What a backend may offer besides, whose disks need a secret of libvirt's."""
 
     def host_secrets(self) -> Sequence[HostSecret]:
-        """The secrets that the disks of `disk_xml` name. They may change; what is asked for before a start is right."""
+        """The secrets that the disks of `disk_xml` name, asked for before each start; they may change."""
 
 
 CAPABILITY_PROTOCOLS: Mapping[StorageCapability, type] = MappingProxyType(

@@ -58,6 +58,9 @@ class HypervisorTestbed(Protocol):
     def power_off_guest(self, node: str, uuid: str) -> None:
         """Not through the driver: as the guest's own administrator would."""
 
+    def secrets(self, node: str) -> list[str]:
+        """The UUIDs of the secrets that the host's hypervisor knows, not by the driver's word."""
+
     def take_away(self, node: str) -> None:
         """The host's hypervisor ends, as when its daemon is killed; guests run on."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pvc_core.errors import HypervisorError
+from pvc_core.host_secrets import HostSecret
 from pvc_core.ports import DomainEvent, DomainEventKind
 from pvc_core.testing.hypervisor_harness import Bench
 
@@ -66,6 +67,7 @@ class ConnectionRules:
             lambda: bench.here.shutdown(guest.uuid),
             lambda: bench.here.destroy(guest.uuid),
             lambda: bench.here.cancel_migration(guest.uuid),
+            lambda: bench.here.ensure_secret(HostSecret(guest.uuid, "ceph", "client.vm", "a2V5")),
             lambda: bench.begin_migration(guest).result(),
         )
         for call in calls:

@@ -25,11 +25,12 @@ from pvc_core.testing.hypervisor_rules_connections import ConnectionRules
 from pvc_core.testing.hypervisor_rules_disks import DiskRules
 from pvc_core.testing.hypervisor_rules_life import LifeRules
 from pvc_core.testing.hypervisor_rules_migration import MigrationRules
+from pvc_core.testing.hypervisor_rules_secrets import SecretRules
 
 __all__ = ["Bench", "HypervisorContract", "HypervisorTestbed"]
 
 
-class HypervisorContract(LifeRules, DiskRules, ConnectionRules, MigrationRules):
+class HypervisorContract(LifeRules, DiskRules, SecretRules, ConnectionRules, MigrationRules):
     """All rules of `pvc_core.ports.Hypervisor`. A subclass has a fixture `testbed`."""
 
     @pytest.fixture

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from pvc_core.host_secrets import HostSecret
 from pvc_core.ports import DomainEvent, DomainEventKind, DomainState
 from pvc_simulator.guests import SimulatedDomain
 from pvc_simulator.scheduler import Process, Scheduler
@@ -54,6 +55,8 @@ class Machine:
         self.hypervisor: Process | None = None
         """The hypervisor's own daemon; None while there is none."""
         self.domains: dict[str, SimulatedDomain] = {}
+        self.secrets: dict[str, HostSecret] = {}
+        """Those that the hypervisor's daemon knows, by UUID."""
         self.event_listeners: list[Callable[[DomainEvent | None], None]] = []
         self.on_running: Callable[[Machine, SimulatedDomain], None] = lambda _machine, _domain: None
         self.on_booted: Callable[[], None] = lambda: None
@@ -97,6 +100,7 @@ class Machine:
         self.is_on = False
         self.watchdog_s = None
         self.domains.clear()
+        self.secrets.clear()
         self.event_listeners.clear()
         if self.hypervisor is not None:
             self.hypervisor.kill()
@@ -123,8 +127,16 @@ class Machine:
         if self.hypervisor is not None:
             self.hypervisor.kill()
             self.hypervisor = None
+            self.secrets.clear()
             for domain in self.domains.values():
                 domain.leaves = False
+
+    def keep_secret(self, secret: HostSecret) -> None:
+        """The hypervisor's daemon knows it from now on, instead of one with the same name."""
+        others = {
+            uuid: each for uuid, each in self.secrets.items() if (each.kind, each.name) != (secret.kind, secret.name)
+        }
+        self.secrets = {**others, secret.uuid: secret}
 
     def start_hypervisor(self) -> None:
         """The hypervisor's daemon is there again; it ends copies that can arrive no more, and lists what runs."""

@@ -12,6 +12,7 @@ from random import Random
 from pvc_core.disk_xml import disks_in, with_disks, without_disk
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
+from pvc_core.host_secrets import HostSecret
 from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
     Disk,
@@ -181,6 +182,14 @@ class SimulatedHypervisor:
         if domain is None:
             raise HypervisorError(f"no domain {uuid} runs on {self._machine.name}")
         return domain
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        try:
+            secret.decoded()
+        except InvalidInput as error:
+            raise HypervisorError(error.sentence()) from error
+        self._running_daemon()
+        self._machine.keep_secret(secret)
 
     def migrate(
         self,

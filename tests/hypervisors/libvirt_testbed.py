@@ -99,6 +99,13 @@ class LibvirtTestbed:
         with self._domain(node, uuid) as domain:
             domain.suspend()
 
+    def secrets(self, node: str) -> list[str]:
+        connection = libvirt.open(self.lab.nodes[node].outside_libvirt_uri)
+        try:
+            return sorted(secret.UUIDString() for secret in connection.listAllSecrets())
+        finally:
+            connection.close()
+
     def take_away(self, node: str) -> None:
         self.lab.nodes[node].kill_libvirtd()
         self._away.add(node)
@@ -115,6 +122,8 @@ class LibvirtTestbed:
             connection = libvirt.open(host.outside_libvirt_uri)
             for domain in connection.listAllDomains():
                 domain.destroy()
+            for secret in connection.listAllSecrets():
+                secret.undefine()
             connection.close()
 
     @contextmanager

@@ -51,6 +51,9 @@ class SimulatedTestbed:
     def power_off_guest(self, node: str, uuid: str) -> None:
         self.world.power_off_guest(uuid)
 
+    def secrets(self, node: str) -> list[str]:
+        return self.world.secrets(node)
+
     def take_away(self, node: str) -> None:
         self.world.take_hypervisor_away(node)
 

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
+from uuid import uuid4
 
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError
+from pvc_core.host_secrets import HostSecret
 from pvc_core.ports import (
     Disk,
     Domain,
@@ -367,3 +369,38 @@ class NoDisksOfTheDead(Broken):
             return super().disks(uuid)
         except HypervisorError:
             return ()
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+class ForgetsSecrets(Broken):
+    """Says yes, and keeps nothing."""
+
+    breaks = (
+        "a_secret_is_known_on_its_host_alone_and_may_be_given_again_with_another_key",
+        "a_secret_ends_with_the_hypervisor_and_can_be_given_again",
+    )
+
+    def ensure_secret(self, secret: HostSecret) -> None: ...
+
+
+class KeepsOldSecrets(Broken):
+    """Has a secret by whatever UUID it ever had."""
+
+    breaks = ("a_secret_replaces_the_one_that_had_its_name_and_no_other",)
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        super().ensure_secret(replace(secret, name=f"{secret.name} {uuid4()}"))
+
+
+class TellsKeys(Broken):
+    """Shows what it does not like."""
+
+    breaks = ("what_is_no_key_is_refused_without_telling_it",)
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        try:
+            super().ensure_secret(secret)
+        except HypervisorError as error:
+            raise HypervisorError(f"{error.reason}: {secret.key or 'nothing'}") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
+from pvc_core.host_secrets import HostSecret
 from pvc_core.ports import (
     Disk,
     Domain,
@@ -78,6 +79,9 @@ class BridgedHypervisor:
 
     def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
         self._call(lambda: self._inner.detach_disk(uuid, device, timeout_s))
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        self._call(lambda: self._inner.ensure_secret(secret))
 
     def migration_uri(self, node: str) -> str:
         return self._inner.migration_uri(node)
@@ -152,6 +156,9 @@ class SimulatedHosts:
 
     def power_off_guest(self, node: str, uuid: str) -> None:
         self._end(node, uuid, DomainEventKind.POWERED_OFF)
+
+    def secrets(self, node: str) -> list[str]:
+        return self._world.act(lambda: sorted(self._machines[node].secrets))
 
     def take_away(self, node: str) -> None:
         self._world.act(self._machines[node].kill_hypervisor)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pvc_core.errors import PvcError, StorageUnavailable
-from pvc_core.storage import HostSecret, StorageCapability, StorageHealth
+from pvc_core.host_secrets import HostSecret
+from pvc_core.storage import StorageCapability, StorageHealth
 from pvc_storage_backends.ceph import bindings
 from pvc_storage_backends.ceph.connection import Connection, ask
 from pvc_storage_backends.ceph.contents import CephContents

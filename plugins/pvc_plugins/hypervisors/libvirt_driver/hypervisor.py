@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 import libvirt
 
 from pvc_core.errors import HypervisorError
+from pvc_core.host_secrets import HostSecret
 from pvc_core.hypervisor_events import EventDispatcher
 from pvc_core.ports import (
     Disk,
@@ -38,6 +39,7 @@ from pvc_plugins.hypervisors.libvirt_driver.facts import domains_from, host_fact
 from pvc_plugins.hypervisors.libvirt_driver.jobs import ForeignJobs
 from pvc_plugins.hypervisors.libvirt_driver.migration import MigrationRequest, OutgoingMigration, domain_state
 from pvc_plugins.hypervisors.libvirt_driver.options import filled, options_from
+from pvc_plugins.hypervisors.libvirt_driver.secrets import ensure
 
 
 def _same(node: str) -> str:
@@ -59,6 +61,7 @@ class LibvirtHypervisor:
         self._lifecycle = LifecycleReader()
         self._removals = DiskRemovals()
         self._foreign_jobs = ForeignJobs(self._options.uri)
+        self._changing_secrets = threading.Lock()
         self._changing_migrations = threading.Lock()
         self._migrations: dict[str, OutgoingMigration] = {}
 
@@ -120,6 +123,10 @@ class LibvirtHypervisor:
     def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
         with self._command() as connection:
             detach(connection, uuid, device, timeout_s, self._removals)
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        with self._changing_secrets, self._command() as connection:
+            ensure(connection, secret)
 
     def migrate(
         self,

@@ -61,6 +61,11 @@ class SimulatedWorld:
         with self._world.looking() as moment:
             return console_of(_only(moment, uuid), moment.now)
 
+    def secrets(self, node: str) -> list[str]:
+        """The UUIDs of the secrets that the host's hypervisor was given since it began; nobody keeps the keys."""
+        with self._world.looking() as moment:
+            return moment.secrets(node)
+
     def history(self, uuid: str | None = None) -> list[HistoryEntry]:
         """Everything that has happened, or what has happened to one VM, oldest first."""
         with self._world.looking() as moment:

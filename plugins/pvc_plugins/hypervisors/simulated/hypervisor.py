@@ -17,6 +17,7 @@ from dataclasses import replace
 from pvc_core.disk_xml import device_of, disks_in, with_disks, without_disk
 from pvc_core.domain_xml import parse_domain
 from pvc_core.errors import HypervisorError, InvalidInput
+from pvc_core.host_secrets import HostSecret
 from pvc_core.hypervisor_events import EventDispatcher, tell_progress
 from pvc_core.ports import Disk, Domain, DomainEvent, DomainState, HostFacts, MigrationProgress, Subscription
 from pvc_plugins.hypervisors.simulated.console import GuestConsole, console_of
@@ -169,6 +170,14 @@ class SimulatedHypervisor:
             if self._world.now() >= ends_at:
                 raise HypervisorError(f"the guest has not let go of {device} within {timeout_s:g} s")
             time.sleep(_POLL_INTERVAL_S)
+
+    def ensure_secret(self, secret: HostSecret) -> None:
+        try:
+            secret.decoded()
+        except InvalidInput as error:
+            raise HypervisorError(str(error)) from error
+        with self._changing() as moment:
+            moment.keep_secret(self._node, secret.uuid, secret.kind, secret.name)
 
     def migrate(
         self,

@@ -94,11 +94,21 @@ class Moment:
         if is_away == self.is_away(node):
             return
         if is_away:
+            self._run("DELETE FROM secrets WHERE node = ?", node)
             for migration in self.migrations():
                 if node in (migration.source, migration.target):
                     self.fail_migration(migration, f"the connection to the hypervisor of {node} was lost")
         self._run("UPDATE hosts SET is_away = ? WHERE node = ?", int(is_away), node)
         self.record(node, "", "", Happening.HOST_AWAY if is_away else Happening.HOST_BACK)
+
+    def keep_secret(self, node: str, uuid: str, kind: str, name: str) -> None:
+        """The host's hypervisor knows this secret from now on; one with the same UUID or name is forgotten."""
+        self._run("DELETE FROM secrets WHERE node = ? AND kind = ? AND name = ?", node, kind, name)
+        self._run("INSERT OR REPLACE INTO secrets VALUES (?, ?, ?, ?)", node, uuid, kind, name)
+
+    def secrets(self, node: str) -> list[str]:
+        """The UUIDs of the secrets that the host's hypervisor knows."""
+        return [str(row["uuid"]) for row in self._run("SELECT uuid FROM secrets WHERE node = ? ORDER BY uuid", node)]
 
     def count_failure(self, uuid: str, kind: str) -> int:
         """How often this has failed for the VM, this time included."""

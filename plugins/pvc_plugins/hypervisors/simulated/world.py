@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS migrations (
 CREATE INDEX IF NOT EXISTS running_migrations ON migrations (outcome) WHERE outcome IS NULL;
 CREATE TABLE IF NOT EXISTS failures (
     uuid TEXT NOT NULL, kind TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (uuid, kind));
+CREATE TABLE IF NOT EXISTS secrets (
+    node TEXT NOT NULL, uuid TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (node, uuid));
 CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY, at_s REAL NOT NULL, node TEXT NOT NULL, uuid TEXT NOT NULL, name TEXT NOT NULL,
     kind TEXT NOT NULL, detail TEXT NOT NULL);
@@ -149,6 +151,7 @@ def _forget_guests_of_an_earlier_boot(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM machine")
     connection.execute("INSERT INTO machine VALUES (?)", (boot_id,))
     connection.execute("DELETE FROM domains")
+    connection.execute("DELETE FROM secrets")
     connection.execute("UPDATE migrations SET outcome = 'the machine was restarted' WHERE outcome IS NULL")
 
 

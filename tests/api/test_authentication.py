@@ -48,6 +48,7 @@ METHODS_BY_ROLE = {
         ("GET", "/storage/ceph/status"),
         ("GET", "/storage/ceph/util"),
         ("GET", "/storage/ceph/pool"),
+        ("GET", "/storage/ceph/osd"),
         ("GET", "/storage/ceph/pool/vms/volume"),
         ("GET", "/storage/ceph/pool/vms/volume/disk"),
         ("GET", "/storage/ceph/pool/vms/volume/disk/snapshot"),
@@ -96,6 +97,11 @@ METHODS_BY_ROLE = {
         ("DELETE", "/task/42"),
     ],
     "admin": [
+        ("POST", "/storage/ceph/pool"),
+        ("POST", "/storage/ceph/pool/vms"),
+        ("DELETE", "/storage/ceph/pool/vms"),
+        ("POST", "/storage/ceph/osd/osd.7"),
+        ("POST", "/storage/ceph/flag/noout"),
         ("POST", "/node/hv1/fence-device"),
         ("DELETE", "/node/hv1/fence-device"),
         ("DELETE", "/node/hv1/fence-device/7"),
@@ -182,7 +188,15 @@ def test_every_method_of_the_api_is_tried_above(api: httpx.Client) -> None:
         for method in operations
     } - {("GET", "/health")}
     names = {"web1": "vm", "hv1": "node", "selectors": "name", "nobody": "name", "7": "number"}
-    names |= {"vms": "pool", "disk": "volume", "old": "snapshot", "vda": "device", "42": "task"}
+    names |= {
+        "vms": "pool",
+        "disk": "volume",
+        "old": "snapshot",
+        "vda": "device",
+        "osd.7": "osd",
+        "noout": "flag",
+        "42": "task",
+    }
     tried = {(method, "/".join(names.get(part, part) for part in path.split("/"))) for _, method, path in EVERY_METHOD}
     assert tried == served
 

@@ -70,6 +70,28 @@ def test_volumes_have_the_commands_of_every_backend(pvc: Pvc, ceph_pool: str) ->
     assert said(pvc("ceph", "volume", "list", ceph_pool, "-o", "names")) == "web1"
 
 
+def test_a_pool_is_removed_only_when_that_is_confirmed(pvc: Pvc, ceph_pool: str) -> None:
+    asks = pvc("ceph", "pool", "remove", ceph_pool)
+    assert asks.returncode == 2
+    assert "say --yes" in asks.stderr
+    assert said(pvc("ceph", "pool", "set", ceph_pool, "quota", "1GiB")) == f"quota of pool {ceph_pool} is 1GiB now"
+    removed = said(pvc("ceph", "pool", "remove", ceph_pool, "--yes"))
+    assert removed == f"pool {ceph_pool} is removed, with all that was in it"
+
+
+def test_osds_are_listed_in_every_form_with_the_flags_of_all(pvc: Pvc) -> None:
+    assert said(pvc("ceph", "osd", "set", "noscrub")) == "noscrub is set"
+    lines = said(pvc("ceph", "osd", "list")).splitlines()
+    assert lines[0].split() == ["OSD", "HOST", "CLASS", "STATE", "PGS", "SIZE", "USED", "FREE", "USED%"]
+    assert [line.split()[0] for line in lines[1:4]] == ["osd.0", "osd.1", "osd.2"]
+    assert lines[4] == "flags: noscrub"
+    said(pvc("ceph", "osd", "unset", "noscrub"))
+    assert said(pvc("ceph", "osd", "list", "-o", "names")).split() == ["osd.0", "osd.1", "osd.2"]
+    for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        document = read(said(pvc("ceph", "osd", "list", "-o", form)))
+        assert ([osd["up"] for osd in document["osds"]], document["flags"]) == ([True] * 3, [])
+
+
 def test_of_a_blocked_plugin_neither_commands_nor_help_nor_completion_are_there(pvc: Pvc) -> None:
     assert "ceph" in pvc("--help").stdout
     assert "ceph" not in pvc("--help", PVC_DISABLED_PLUGINS="ceph").stdout

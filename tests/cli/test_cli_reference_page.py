@@ -56,7 +56,8 @@ WANTED = """
     token create|list|revoke
     connection add|list|remove|use
     storage:ceph status|util
-    storage:ceph:pool list
+    storage:ceph:pool list|add|remove|set
+    storage:ceph:osd list|in|out|set|unset
     storage:ceph:volume list|add|resize|rename|clone|remove
     storage:ceph:volume:snapshot list|add|rename|protect|rollback|remove
     storage:directory:pool list

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
+
+from pvc_core.contributions import ApiBody
 
 
 class CephCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,3 +96,60 @@ class CephUse(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int
     classes: tuple[CephClass, ...]
     pools: tuple[CephPool, ...]
+
+
+class CephOsd(msgspec.Struct, frozen=True, kw_only=True):
+    """An OSD and its host. up: it runs; in_cluster: it holds data. Figures are None while no manager gives any."""
+
+    name: str
+    host: str
+    device_class: str
+    up: bool
+    in_cluster: bool
+    pgs: int | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+class CephOsdList(msgspec.Struct, frozen=True, kw_only=True):
+    """The OSDs by number, the flags that are set for all of them, and why there are no figures ("": there are)."""
+
+    osds: tuple[CephOsd, ...]
+    flags: tuple[str, ...]
+    problem: str = ""
+
+
+class CephOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been done, in a sentence."""
+
+    reason: str
+
+
+class NewCephPool(ApiBody, frozen=True, kw_only=True):
+    """A pool to make for volumes: how many placement groups and copies it is to have; None for Ceph's defaults."""
+
+    name: str
+    pg_num: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
+    size: Annotated[int, msgspec.Meta(ge=1, le=10)] | None = None
+
+
+class CephPoolSetting(ApiBody, frozen=True, kw_only=True):
+    """One setting of a pool: how many copies there are, with how many it is written, how many PGs it has, and how much
+    may be in it at most: a size with its unit, or `none`.
+    """
+
+    setting: Literal["size", "min_size", "pg_num", "pg_autoscale_mode", "quota"]
+    value: str
+
+
+class CephOsdPart(ApiBody, frozen=True, kw_only=True):
+    """Whether an OSD is to hold data."""
+
+    in_cluster: bool
+
+
+class CephFlag(ApiBody, frozen=True, kw_only=True):
+    """Whether a flag of all OSDs is to be set."""
+
+    set: bool

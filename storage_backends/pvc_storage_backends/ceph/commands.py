@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""commands: `pvc storage ceph status`, `util` and `pool`: what is asked of the API, and how a person is told.
+"""commands: what `pvc storage ceph` shows of the cluster, its pools and OSDs, and how a person is told.
 
 Imported when one of them is run, and not before.
 """
@@ -60,6 +60,28 @@ def pool_list(invocation: Invocation) -> None:
         lambda: _pools(invocation, pools) if pools else "there is no pool",
         lambda: [one["name"] for one in pools],
     )
+
+
+@click.command("list")
+@click.pass_obj
+def osd_list(invocation: Invocation) -> None:
+    """List the OSDs, how full they are, and the flags that are set for all of them."""
+    document = invocation.api.get("storage", "ceph", "osd")
+    osds: list[Document] = document["osds"]
+
+    def shown() -> list[str | ShownTable]:
+        numbers = ("pgs", "size", "used", "free", "used%")
+        table = invocation.table(("osd", "host", "class", "state", *numbers), right=numbers)
+        for one in osds:
+            used, total = one["used_bytes"], one["total_bytes"]
+            state = f"{'up' if one['up'] else 'down'}, {'in' if one['in_cluster'] else 'out'}"
+            pgs = NOTHING if one["pgs"] is None else str(one["pgs"])
+            figures = (size(total), size(used), size(one["free_bytes"]), percent(used or 0, total or 0))
+            table.add(one["name"], one["host"] or NOTHING, one["device_class"] or NOTHING, state, pgs, *figures)
+        flags = [f"flags: {', '.join(document['flags'])}"] if document["flags"] else []
+        return [table, *flags, *([document["problem"]] if document["problem"] else [])]
+
+    invocation.show(document, shown, lambda: [one["name"] for one in osds])
 
 
 def _pools(invocation: Invocation, pools: Sequence[Document]) -> ShownTable:

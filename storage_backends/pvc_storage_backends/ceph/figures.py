@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pvc_storage_backends.ceph.answers import (
     CephCheck,
     CephClass,
     CephMonitor,
+    CephOsd,
+    CephOsdList,
     CephPgs,
     CephPool,
     CephStatus,
@@ -17,6 +19,7 @@ from pvc_storage_backends.ceph.answers import (
 )
 from pvc_storage_backends.ceph.pools import APPLICATION, usage_of
 
+KIB = 1024
 Document = Mapping[str, Any]
 
 
@@ -59,6 +62,35 @@ def util_of(listed: Sequence[Document], df: Document) -> CephUse:
         classes=tuple(CephClass(name=name, **_room(stats)) for name, stats in sorted(df["stats_by_class"].items())),
         pools=pools_of(listed, df),
     )
+
+
+def osds_of(tree: Document, dump: Document, flags: Collection[str], df: Document, problem: str = "") -> CephOsdList:
+    """Of `osd tree`, `osd dump` and `osd df`, which is empty where `problem` says why."""
+    hosts = {child: each["name"] for each in tree["nodes"] if each["type"] == "host" for child in each["children"]}
+    classes = {each["id"]: each.get("device_class", "") for each in tree["nodes"]}
+    figures = {each["id"]: each for each in df.get("nodes", ())}
+    return CephOsdList(
+        osds=tuple(
+            CephOsd(
+                name=f"osd.{osd['osd']}",
+                host=hosts.get(osd["osd"], ""),
+                device_class=classes.get(osd["osd"], ""),
+                up=bool(osd["up"]),
+                in_cluster=bool(osd["in"]),
+                **_of_osd(figures.get(osd["osd"])),
+            )
+            for osd in sorted(dump["osds"], key=lambda each: int(each["osd"]))
+        ),
+        flags=tuple(sorted(set(dump["flags_set"]) & set(flags))),
+        problem=problem,
+    )
+
+
+def _of_osd(figures: Document | None) -> dict[str, int]:
+    if figures is None:
+        return {}
+    sizes = {"total_bytes": "kb", "used_bytes": "kb_used", "free_bytes": "kb_avail"}
+    return {"pgs": figures["pgs"], **{name: KIB * figures[key] for name, key in sizes.items()}}
 
 
 def _check(name: str, check: Document) -> CephCheck:

@@ -33,6 +33,7 @@ def open_backend(site: StorageSite) -> StorageBackend:
 ENTRY = StorageBackendEntry(NAME, "RBD images of a Ceph cluster", open_backend)
 
 _COMMANDS = "pvc_storage_backends.ceph.commands"
+_CHANGES = "pvc_storage_backends.ceph.change_commands"
 
 
 @hookimpl
@@ -60,6 +61,14 @@ def pvc_cli_commands() -> Sequence[CliCommand]:
         _command("status", f"{_COMMANDS}:status", "How the cluster is: health, monitors, OSDs and PGs."),
         _command("util", f"{_COMMANDS}:util", "How full the cluster and its pools are."),
         _command("pool list", f"{_COMMANDS}:pool_list", "List the pools: copies, PGs, and how full they are."),
+        _command("pool add", f"{_CHANGES}:pool_add", "Make a pool for volumes."),
+        _command("pool set", f"{_CHANGES}:pool_set", "Change a setting of a pool."),
+        _command("pool remove", f"{_CHANGES}:pool_remove", "Remove a pool and all that is in it."),
+        _command("osd list", f"{_COMMANDS}:osd_list", "List the OSDs, and how full they are."),
+        _command("osd in", f"{_CHANGES}:osd_in", "Let an OSD hold data."),
+        _command("osd out", f"{_CHANGES}:osd_out", "Move the data of an OSD to others."),
+        _command("osd set", f"{_CHANGES}:osd_set", "Set a flag of all OSDs, such as noout."),
+        _command("osd unset", f"{_CHANGES}:osd_unset", "Take a flag of all OSDs away."),
     )
 
 

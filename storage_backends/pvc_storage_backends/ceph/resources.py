@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resources: what the API serves below /storage/ceph beside volumes: the cluster itself and its pools.
+"""resources: what the API serves below /storage/ceph beside volumes: the cluster itself, its pools and its OSDs.
 
 Every answer begins with the question whether the monitors have a quorum: a connection from before goes on telling what
 was then, that all is well among it.
@@ -12,9 +12,21 @@ from functools import partial
 from typing import Any, cast
 
 from pvc_core.contributions import ApiResource, ApiSite, api_method
-from pvc_core.storage_resources import OpenedOnce
-from pvc_storage_backends.ceph import figures
-from pvc_storage_backends.ceph.answers import CephPoolList, CephStatus, CephUse
+from pvc_core.errors import StorageUnavailable
+from pvc_core.storage_resources import NOT_HERE, NOT_SO, OpenedOnce
+from pvc_core.volume_claims import every_claim, owner_name
+from pvc_storage_backends.ceph import administration, figures
+from pvc_storage_backends.ceph.answers import (
+    CephFlag,
+    CephOsdList,
+    CephOsdPart,
+    CephOutcome,
+    CephPoolList,
+    CephPoolSetting,
+    CephStatus,
+    CephUse,
+    NewCephPool,
+)
 from pvc_storage_backends.ceph.backend import CephBackend
 from pvc_storage_backends.ceph.connection import Connection
 
@@ -25,6 +37,10 @@ def cluster_resources(opened: OpenedOnce) -> Sequence[ApiResource]:
         ("/status", Status, "How the Ceph cluster is"),
         ("/util", Use, "How full the Ceph cluster is"),
         ("/pool", Pools, "The pools of the Ceph cluster"),
+        ("/pool/{pool}", OnePool, "A pool of the Ceph cluster"),
+        ("/osd", Osds, "The OSDs of the Ceph cluster"),
+        ("/osd/{osd}", OneOsd, "Whether an OSD holds data"),
+        ("/flag/{flag}", Flag, "A flag of all OSDs"),
     )
     return tuple(
         ApiResource(f"/storage/{opened.entry.name}{template}", partial(kind, opened), summary)
@@ -79,3 +95,78 @@ class Pools(_OfTheCluster):
         ask = self.connection().command
         pools = figures.pools_of(ask("osd pool ls", detail="detail"), ask("df", detail="detail"))
         resp.media = CephPoolList(pools=pools)
+
+    @api_method("admin", CephOutcome, status=201, body=NewCephPool, problems=NOT_SO)
+    def on_post(self, req: Any, resp: Any) -> None:
+        """Make a pool for volumes."""
+        body: NewCephPool = req.context.json
+        administration.add_pool(self.ceph(), body.name, body.pg_num, body.size)
+        resp.status = 201
+        resp.media = outcome(req, f"pool {body.name} is made for volumes")
+
+
+class OnePool(_OfTheCluster):
+    """/pool/{pool}"""
+
+    @api_method("admin", CephOutcome, body=CephPoolSetting, problems=NOT_SO)
+    def on_post(self, req: Any, resp: Any, pool: str) -> None:
+        """Change one setting of a pool."""
+        body: CephPoolSetting = req.context.json
+        administration.set_pool(self.ceph(), pool, body.setting, body.value)
+        resp.media = outcome(req, f"{body.setting} of pool {pool} is {body.value} now")
+
+    @api_method("admin", CephOutcome, problems=NOT_HERE)
+    def on_delete(self, req: Any, resp: Any, pool: str) -> None:
+        """Remove a pool and all that is in it. Refused while a VM has a volume there, or somebody has one open."""
+        administration.remove_pool(self.ceph(), pool, self._vms_in(pool))
+        resp.media = outcome(req, f"pool {pool} is removed, with all that was in it")
+
+    def _vms_in(self, pool: str) -> set[str]:
+        store, backend = self._site.store, self._opened.entry.name
+        claims = [stored.value for stored in every_claim(store)]
+        return {owner_name(store, claim) for claim in claims if (claim.backend, claim.pool) == (backend, pool)}
+
+
+class Osds(_OfTheCluster):
+    """/osd"""
+
+    @api_method("viewer", CephOsdList)
+    def on_get(self, req: Any, resp: Any) -> None:
+        """List the OSDs, how full they are, and the flags that are set for all of them."""
+        ask = self.connection().command
+        tree, dump = ask("osd tree"), ask("osd dump")
+        used: figures.Document = {}
+        problem = ""
+        try:
+            used = ask("osd df", to="mgr")
+        except StorageUnavailable as error:  # that no manager answers hides no OSD
+            problem = f"no manager tells how full they are: {error.problem}"
+        resp.media = figures.osds_of(tree, dump, administration.FLAGS, used, problem)
+
+
+class OneOsd(_OfTheCluster):
+    """/osd/{osd}"""
+
+    @api_method("admin", CephOutcome, body=CephOsdPart, problems=NOT_SO)
+    def on_post(self, req: Any, resp: Any, osd: str) -> None:
+        """Let an OSD hold data, or no more: what it holds then moves to others."""
+        wanted = req.context.json.in_cluster
+        name = administration.take_part(self.ceph(), osd, wanted)
+        resp.media = outcome(req, f"{name} is {'in' if wanted else 'out'}")
+
+
+class Flag(_OfTheCluster):
+    """/flag/{flag}"""
+
+    @api_method("admin", CephOutcome, body=CephFlag, problems=NOT_SO)
+    def on_post(self, req: Any, resp: Any, flag: str) -> None:
+        """Set a flag of all OSDs, such as `noout`, or take it away."""
+        wanted = req.context.json.set
+        administration.set_flag(self.ceph(), flag, wanted)
+        resp.media = outcome(req, f"{flag} is {'set' if wanted else 'set no longer'}")
+
+
+def outcome(req: Any, reason: str) -> CephOutcome:
+    """The answer to a change; the reason also stands in the audit log."""
+    req.context.outcome = reason
+    return CephOutcome(reason=reason)

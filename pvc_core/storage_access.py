@@ -12,11 +12,12 @@ from typing import TypeVar
 
 from pvc_core.disk_xml import marked_disk
 from pvc_core.errors import NotFound, PvcError
+from pvc_core.host_secrets import HostSecret
 from pvc_core.model import Settings
 from pvc_core.plugin_calls import PluginCalls
 from pvc_core.plugin_types import PluginOptions
 from pvc_core.registry import Registry
-from pvc_core.storage import StorageBackend, StorageBackendEntry, StorageSite
+from pvc_core.storage import KeepsHostSecrets, StorageBackend, StorageBackendEntry, StorageSite
 from pvc_core.vm_volumes import VmVolume
 
 T = TypeVar("T")
@@ -60,6 +61,17 @@ class StorageAccess:
     def is_shared(self, backend: str, pool: str) -> bool:
         """Whether every node reaches the same volumes in this pool. Raises as `ask`."""
         return self.ask(backend, lambda opened: opened.is_shared(pool))
+
+    def host_secrets(self, backend: str) -> tuple[HostSecret, ...]:
+        """What a hypervisor has to know before it has disks of this backend, often nothing. Raises as `ask`."""
+
+        def asked(opened: StorageBackend) -> tuple[HostSecret, ...]:
+            secrets = tuple(opened.host_secrets()) if isinstance(opened, KeepsHostSecrets) else ()
+            if not all(isinstance(each, HostSecret) for each in secrets):
+                raise TypeError("host_secrets returned something else than HostSecrets")
+            return secrets
+
+        return self.ask(backend, asked)
 
     def disk_of(self, volume: VmVolume) -> str:
         """The `<disk>` element of a VM's volume on this host, under its mark. Raises as `ask`, and `InvalidInput`."""

@@ -28,7 +28,7 @@ DETACH_S = 10.0
 Learn = Callable[[Callable[[VmMemory], VmMemory]], None]
 Tell = Callable[[Happening], None]
 DiskOf = Callable[[VmVolume], str]
-"""The `<disk>` element of a volume on this node, marked; `StorageAccess.disk_of`."""
+"""The `<disk>` element of a volume on this node, marked, which the hypervisor can have now; `GivingSecrets.disk_of`."""
 
 
 class GuestDisks:
@@ -45,6 +45,8 @@ class GuestDisks:
         wanted = [volume for volume in record.volumes if not volume.leaving]
         try:
             return with_disks(definition, [self._named_disk(volume) for volume in wanted])
+        except HypervisorError:
+            raise
         except PvcError as error:
             raise HypervisorError(error.sentence()) from error
 
@@ -93,12 +95,15 @@ class GuestDisks:
 
     def _named_disk(self, volume: VmVolume) -> str:
         try:
-            return self._disk_of(volume)
-        except PvcError as error:
-            raise HypervisorError(f"volume {volume.title} ({volume.device}): {error.sentence()}") from error
+            return self._disk(volume)
+        except HypervisorError as error:
+            problem = f"volume {volume.title} ({volume.device}): {error.reason}"
+            raise HypervisorError(problem, error.connection_lost) from error
 
     def _disk(self, volume: VmVolume) -> str:
         try:
             return self._disk_of(volume)
+        except HypervisorError:
+            raise
         except PvcError as error:
             raise HypervisorError(error.sentence()) from error

@@ -23,6 +23,7 @@ from pvc_core.storage_access import StorageAccess
 from pvc_core.storage_fencing import StorageFencing
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_daemon.agent_loop import AgentLoop
+from pvc_daemon.giving_secrets import GivingSecrets
 from pvc_daemon.going_down import GoingDown
 from pvc_daemon.host_storage import HostStorage
 from pvc_daemon.leader_loop import LeaderLoop
@@ -91,9 +92,12 @@ class NodeDaemon:
             settings=lambda: self._agent.records.settings,
             clock=clock,
             threads=threads,
-            on_change=self._report_soon,
+            on_change=self._storage_changed,
         )
         self._storage_fencing = StorageFencing(registry.calls, backends, self._storage.backend, options)
+        access = StorageAccess(registry.calls, backends, self._storage.backend)
+        self._secrets = GivingSecrets(name, hypervisor, access, self._storage.reports, threads)
+        self._has_storage = bool(backends)
         self._agent = AgentLoop(
             name,
             store,
@@ -103,7 +107,7 @@ class NodeDaemon:
             self._migration_progress,
             journal,
             threads,
-            StorageAccess(registry.calls, backends, self._storage.backend).disk_of,
+            self._secrets.disk_of,
             self._report_soon,
         )
         self._tasks = TaskRunner(
@@ -163,6 +167,8 @@ class NodeDaemon:
         self._agent.start()
         self._reporter.start()
         self._storage.start()
+        if self._has_storage:
+            self._secrets.start()
         self._tasks.start()
         if self._watchdog_keeper:
             self._watchdog_keeper.start()
@@ -179,6 +185,7 @@ class NodeDaemon:
         self._elected(None)
         self._agent.close()
         self._storage.close()
+        self._secrets.close()
         self._tasks.close()
         self._reporter.close()
         has_left = False
@@ -248,10 +255,15 @@ class NodeDaemon:
     def _report_soon(self) -> None:
         self._reporter.report_soon()
 
+    def _storage_changed(self) -> None:
+        self._report_soon()
+        self._secrets.wake()
+
     def _hypervisor_event(self, event: DomainEvent | None) -> None:
-        """None: the hypervisor is there (again), which placement should know."""
+        """None: the hypervisor is there (again), which placement should know, and knows no secret."""
         if event is None:
             self._reporter.report_soon()
+            self._secrets.wake()
 
     def _migration_progress(self, uuid: str, percent: int) -> None:
         """Minus one: it is over."""

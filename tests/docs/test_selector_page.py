@@ -14,6 +14,8 @@ from typed_pages import assert_shows, lines_of, typed
 from pvc_cli.plugin_drafts import draft
 from wheel_building import Environment, checked
 
+pytestmark = pytest.mark.timeout(600)  # the first to use it makes the environment, with packages from the network
+
 PAGE = ROOT / "docs/plugins/selector.md"
 LINES = lines_of(PAGE)
 

@@ -26,6 +26,8 @@ print(found.distribution, found.state)
 """
 GENERATED = ("*.egg-info", "__pycache__", ".pytest_cache", "build")
 
+pytestmark = pytest.mark.timeout(600)  # the first to use it makes the environment, with packages from the network
+
 
 def texts(folder: Path) -> dict[str, str]:
     return {

@@ -7,10 +7,12 @@ something has timed out is given up, because one that is older than a restart of
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +35,20 @@ class _Session:
         self.process_id = os.getpid()
         self.users = 0
         self.is_given_up = False
+        _OPEN.add(self)
+
+
+_OPEN: weakref.WeakSet[_Session] = weakref.WeakSet()
+
+
+def _end_idle_sessions() -> None:
+    """Ceph's library crashes a process that ends while it has a connection; one in use has a thread in the library."""
+    for session in tuple(_OPEN):
+        if session.process_id == os.getpid() and not session.users:
+            session.rados.shutdown()
+
+
+atexit.register(_end_idle_sessions)
 
 
 class Connection:

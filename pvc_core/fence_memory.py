@@ -17,8 +17,6 @@ from pvc_core.model import Settings
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 
 T = TypeVar("T")
-FRESH_S = 5.0
-"""A leader that has been connected for less was elected because no coordinator has been there for longer."""
 _Sign = tuple[str, int]
 """A session and the version of a report."""
 
@@ -115,7 +113,7 @@ class FenceMemory:
 
     connected_s: since when this leader has had its connection to the store. signs: the nodes' sessions and reports at
     the first look; heard: the nodes that have joined or reported since. is_starting: soon after connecting, fewer than
-    half of the nodes were there, or nothing ran on any, so that others may be on their way.
+    half of the nodes were there, so that others may be on their way.
 
     gone_since_s: the nodes without a session. gone_in: which session that is, by their records. back_since_s: those
     with one, with the session. asking: the fences, by number, for which agents are being asked now. answers: what they
@@ -182,18 +180,7 @@ def _listened(memory: FenceMemory, snapshot: ClusterSnapshot, now_s: float) -> F
     )
     expected = [node for node in snapshot.nodes.values() if _is_expected(node)]
     few = 2 * sum(node.is_alive for node in expected) < len(expected)
-    is_cold = now_s < memory.connected_s + FRESH_S and _nothing_runs(snapshot)
-    return replace(memory, signs=signs, heard=heard, is_starting=memory.is_starting or few or is_cold)
-
-
-def _nothing_runs(snapshot: ClusterSnapshot) -> bool:
-    """Whether no node that has reported since it came has a guest, as after a power cut, when all have booted."""
-    reports = [
-        node.report.value
-        for node in snapshot.nodes.values()
-        if node.member and node.report and node.report.value.session == node.member.value.session
-    ]
-    return bool(reports) and not any(report.domains for report in reports)
+    return replace(memory, signs=signs, heard=heard, is_starting=memory.is_starting or few)
 
 
 def _sign_of(node: NodeView) -> _Sign:

@@ -343,8 +343,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fence_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     """How long a node's session may be gone before the node is fenced, if VMs are to run there."""
     fence_startup_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 300.0
-    """How long hosts may take to boot after an outage of the whole cluster, when fewer than half of the nodes, or no
-    guests, are there as the leader has just connected, before those that have not been heard of are fenced."""
+    """How long hosts may take to boot after an outage of the whole cluster, when fewer than half of the nodes are there
+    as the leader has just connected, before those that have not been heard of are fenced."""
     fence_retry_s: Annotated[float, msgspec.Meta(ge=0.5, le=3600)] = 5.0
     """Pause before a node whose fence devices did not confirm is fenced again."""
     watchdog_margin_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 5.0

@@ -28,7 +28,7 @@ from pvc_core.fence_memory import (
 )
 from pvc_core.fencing import FenceVerdict
 from pvc_core.leader_fence import TOLD_EVERY
-from pvc_core.model import DomainReport, FenceReport, FenceStep, NodeMode, Settings, VmRecord
+from pvc_core.model import FenceReport, FenceStep, NodeMode, Settings, VmRecord
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_snapshot, a_vm, stored
 
@@ -68,10 +68,9 @@ def being_fenced(snapshot: ClusterSnapshot) -> tuple[ClusterSnapshot, FenceMemor
 # ------------------------------------------------------------------------------- a cluster that is starting
 
 
-def starting(there: int, gone: int, guests: bool = True) -> ClusterSnapshot:
-    """So many nodes are there, with or without guests, and so many are not; each that is not has a VM."""
-    domains = {"guest": DomainReport(state="running")} if guests else {}
-    alive = [a_node(f"up{number}", domains=domains) for number in range(there)]
+def starting(there: int, gone: int) -> ClusterSnapshot:
+    """So many nodes are there and so many are not; each that is not has a VM."""
+    alive = [a_node(f"up{number}") for number in range(there)]
     lost = [a_node(f"down{number}", alive=False) for number in range(gone)]
     vms = [a_vm(f"web{number}", node=f"down{number}") for number in range(gone)]
     return a_snapshot([*alive, *lost], vms, Settings(fence_startup_s=300))
@@ -92,13 +91,6 @@ def test_while_they_come_one_by_one_the_others_keep_their_time() -> None:
 def test_with_half_of_the_nodes_there_the_others_are_lost_as_ever() -> None:
     memory = look(FenceMemory(connected_s=0.0), starting(2, 2), 1.0)
     assert len(decided(starting(2, 2), 3.0, memory)) == 2
-
-
-def test_with_half_of_the_nodes_there_and_no_guest_on_them_the_others_may_still_boot() -> None:
-    snapshot = starting(2, 1, guests=False)
-    assert decided(snapshot, 299.0, look(FenceMemory(connected_s=0.0), snapshot, 1.0)) == ()
-    assert len(decided(snapshot, 300.0, look(FenceMemory(connected_s=0.0), snapshot, 1.0))) == 1
-    assert len(decided(snapshot, 12.0, look(FenceMemory(connected_s=0.0), snapshot, 10.0))) == 1, "it came later"
 
 
 def test_a_leader_that_has_long_been_connected_knows_of_no_outage() -> None:

@@ -98,7 +98,8 @@ def runs(suite: Path) -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def begin(suite: Path, options: Sequence[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    # Whoever runs these tests with nohup has its children ignore what one of them is about.
+    command = ["env", "--default-signal=HUP", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     pipe = subprocess.PIPE
     return subprocess.Popen(

@@ -63,7 +63,7 @@ def test_by_force_all_of_a_vm_goes_at_once_and_its_node_keeps_a_leftover(running
 def test_its_volumes_stay_its_own_as_long_as_its_guest_may_write_to_them(running: Any) -> None:
     volume = VmVolume(device="vda", backend="d", pool="p", name="web1")
     running.put(layout.vm(UUID), msgspec.structs.replace(vm(running), volumes=(volume,)))
-    running.put(claim_key(volume), new_claim(volume, vm(running), ""))
+    running.put(claim_key(volume), new_claim(volume, vm(running), "", "attached"))
     lose(running, vm(running).node)
     running.commands.undefine("web1", force=True)
     with pytest.raises(Refused, match="is a volume of web1 already"):

@@ -68,7 +68,8 @@ def test_a_program_reports_its_exit_status_and_its_output(hv1: HypervisorHost, l
 
 def test_a_signal_reaches_the_program_itself(hv1: HypervisorHost, log_path: Path) -> None:
     process = hv1.spawn(["sleep", "600"], log_path)
-    assert Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n"
+    comm = Path(f"/proc/{process.pid}/comm")
+    wait_for(lambda: comm.read_text() == "sleep\n", "the program to take the place of the process that began it")
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.05)
     process.terminate()

@@ -42,6 +42,8 @@ class OwnRecords:
         self._settings = DEFAULT_SETTINGS
         self._vms: dict[str, Stored[VmRecord]] = {}
         self._ahead: dict[str, int] = {}
+        self._doubtful: set[str] = set()
+        """VMs of which a watch told a version that is late, or the first ones of a record that was made anew."""
         """Versions this agent wrote or read itself, which a watch has yet to confirm."""
         self._watches: dict[str, Subscription] = {}
         self._subscriptions: list[Subscription] = []
@@ -143,6 +145,7 @@ class OwnRecords:
 
     def watch_new(self) -> None:
         """Begin to watch the VMs that the ledger has gained. Raises `StoreUnavailable`; then call it again."""
+        self._ask_of_doubtful()
         with self._lock:
             new = sorted(self._in_ledger() - set(self._watches))
         for uuid in new:
@@ -165,10 +168,25 @@ class OwnRecords:
                 return
             ahead = self._ahead.get(uuid)
             if ahead is not None and entry is not None and entry.version < ahead:
-                return
-            self._ahead.pop(uuid, None)
-            self._put(uuid, entry)
+                self._doubtful.add(uuid)
+            else:
+                self._ahead.pop(uuid, None)
+                self._put(uuid, entry)
         self._on_change()
+
+    def _ask_of_doubtful(self) -> None:
+        """Take over what the store itself says of them. Raises `StoreUnavailable`; then they are asked of again."""
+        with self._lock:
+            doubtful = sorted(self._doubtful)
+        for uuid in doubtful:
+            entry = self._store.get(layout.vm(uuid))
+            with self._lock:
+                self._doubtful.discard(uuid)
+                if uuid in self._watches:
+                    self._ahead.pop(uuid, None)
+                    if entry is not None:
+                        self._ahead[uuid] = entry.version
+                    self._put(uuid, entry)
 
     def _put(self, uuid: str, entry: Entry | None) -> None:
         stored = self._decoded(entry, VmRecord) if entry else None

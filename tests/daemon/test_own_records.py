@@ -55,6 +55,35 @@ def test_a_vm_whose_watch_failed_is_watched_at_the_next_look(tmp_path: Path) -> 
     store.close()
 
 
+class LateStore(SqliteStore):
+    """The embedded store, whose watches of VMs tell only what the test has them tell."""
+
+    def watch(self, key: str, listener: Callable[[Entry | None], None]) -> Subscription:
+        if not key.startswith(layout.VMS):
+            return super().watch(key, listener)
+        self.tell = listener
+        return super().watch(f"{key}-unused", lambda _: None)
+
+
+def test_a_vm_that_was_defined_anew_with_its_uuid_is_seen_though_its_versions_begin_anew(tmp_path: Path) -> None:
+    store = LateStore(f"sqlite://{tmp_path}/store.db")
+    store.start()
+    vm = a_vm("web1")
+    store.ensure(layout.DIRECTORIES)
+    store.transaction([Create(layout.ledger("hv1"), encode(Ledger(vms={vm.uuid: Reservation(memory_mib=1, vcpus=1)})))])
+    key = layout.vm(vm.uuid)
+    records = OwnRecords(store, "hv1", lambda: None, SYSTEM_THREADS)
+    records.start()
+    records.watch_new()
+    records.absorb(Entry(key, encode(vm), 7))
+    store.transaction([Create(key, encode(a_vm("web1", state="starting")))])
+    store.tell(store.get(key))
+    records.watch_new()
+    assert records.vms()[vm.uuid].value.state == "starting"
+    records.close()
+    store.close()
+
+
 def test_a_maintenance_of_the_cluster_or_of_the_node_is_known(tmp_path: Path) -> None:
     store = SqliteStore(f"sqlite://{tmp_path}/store.db")
     store.start()

@@ -1,53 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Ceph cluster on an address that another network namespace reaches, which so is a host of its own to Ceph."""
+"""A Ceph cluster on an address that another network namespace reaches, which so is a host of its own to Ceph.
+
+The network is a lab's, on a subnet that nobody else has: two runs of the tests may meet on one machine.
+"""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar, cast
-from uuid import uuid4
 
 from pvc_core import PluginOptions, StorageBackend
 from pvc_lab.ceph_cluster import CephCluster
+from pvc_lab.leftovers import ANY_LAB
+from pvc_lab.network import OUTSIDE_ADDRESS, Network
 from pvc_storage_backends.ceph.options import Options
 
 T = TypeVar("T")
 
-HERE_ADDRESS, THERE_ADDRESS = "10.78.13.1", "10.78.13.2"
-"""Of this host, where the cluster is, and of the namespace."""
-
 
 class Elsewhere:
-    """A network namespace with a cable to this one."""
+    """The inside of another host on a lab's network, which is plugged in."""
 
-    def __init__(self) -> None:
-        self.name = f"pvc-ceph-{uuid4().hex[:6]}"
-        self._link = f"pvc{uuid4().hex[:8]}"
+    NAME, _NUMBER = "hv2", 2
 
-    def start(self) -> None:
-        """Make it."""
-        _ip("netns", "add", self.name)
-        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("address", "add", f"{HERE_ADDRESS}/24", "dev", self._link)
-        _ip("link", "set", self._link, "up")
-        _ip("-n", self.name, "address", "add", f"{THERE_ADDRESS}/24", "dev", "eth0")
-        _ip("-n", self.name, "link", "set", "eth0", "up")
-
-    def stop(self) -> None:
-        """Take it away, with its cable."""
-        subprocess.run(["ip", "link", "delete", self._link], check=False, capture_output=True)
-        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+    def __init__(self, network: Network) -> None:
+        self._namespace = network.namespace(self.NAME)
+        self.here_address = network.address(OUTSIDE_ADDRESS)
+        """Of this host, where the cluster is."""
+        self.address = network.address(self._NUMBER)
+        """Of the other one."""
+        network.plug_in(self.NAME, self._NUMBER)
 
     def run(self, call: Callable[[], T]) -> T:
         """Call it there: whatever connections it makes come from there."""
         from pyroute2 import netns
 
         def called() -> T:
-            netns.setns(self.name)
+            netns.setns(self._namespace)
             return call()
 
         with ThreadPoolExecutor(1) as thread:
@@ -72,14 +65,15 @@ class _Seen:
 @contextmanager
 def cluster_and_elsewhere(folder: Path) -> Iterator[tuple[CephCluster, Elsewhere]]:
     """Both, for a while."""
-    elsewhere = Elsewhere()
+    network = Network(f"{ANY_LAB}{token_hex(3)}", folder)
     try:
-        elsewhere.start()
-        with CephCluster(folder, host=HERE_ADDRESS) as cluster:
+        network.up()
+        elsewhere = Elsewhere(network)
+        with CephCluster(folder, host=elsewhere.here_address) as cluster:
             yield cluster, elsewhere
         cluster.remove()
     finally:
-        elsewhere.stop()
+        network.down()
 
 
 def options(cluster: CephCluster, **more: Any) -> PluginOptions:
@@ -94,7 +88,3 @@ def opened_by_a_guest(cluster: CephCluster, pool: str, volume: str) -> Iterator[
 
     with cluster.admin.rados.open_ioctx(pool) as ioctx, rbd.Image(ioctx, volume) as image:
         yield image
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from pvc_core.fencing import FenceRequest
 from pvc_lab.ceph_cluster import CephCluster
 from pvc_storage_backends.ceph.backend import CephBackend
 from pvc_storage_backends.ceph.users import NodeClients, plain, with_connection, write_node
-from storage.ceph_storage import HERE_ADDRESS, THERE_ADDRESS, Elsewhere, options
+from storage.ceph_storage import Elsewhere, options
 
 MIB = 2**20
 LOST = FenceRequest("hv2")
@@ -54,7 +54,8 @@ class Site:
     def _connected(self) -> Any:
         import rados
 
-        connection = rados.Rados(conffile=str(self.cluster.conf_path), conf={"rados_osd_op_timeout": "10"})
+        timeouts = {"client_mount_timeout": "30", "rados_osd_op_timeout": "10"}
+        connection = rados.Rados(conffile=str(self.cluster.conf_path), conf=timeouts)
         connection.connect()
         return connection
 
@@ -79,7 +80,7 @@ def test_a_guest_of_a_fenced_node_gets_an_error_on_its_next_write_and_another_no
     with site.guest() as image:
         verdict = site.here.fence_clients(LOST)
         assert verdict.confirmed, verdict.detail
-        assert THERE_ADDRESS in verdict.detail
+        assert site.elsewhere.address in verdict.detail
         assert "1 locks were broken" in verdict.detail
         with pytest.raises(rbd.Error) as raised:
             image.write(b"after", 0)
@@ -106,8 +107,8 @@ def test_a_guest_that_slept_through_its_fence_stays_out_when_its_node_is_admitte
 def test_nobody_is_let_in_again_by_the_end_of_a_term(site: Site) -> None:
     with site.guest():
         assert site.here.fence_clients(LOST).confirmed
-        ends = {client: end for client, end in site.here.shut_out_until().items() if THERE_ADDRESS in client}
-    assert f"{THERE_ADDRESS}:0/0" in ends
+        ends = {client: end for client, end in site.here.shut_out_until().items() if site.elsewhere.address in client}
+    assert f"{site.elsewhere.address}:0/0" in ends
     assert len(ends) > 1, "the guest's client is not shut out by itself"
     in_a_year = (datetime.now() + timedelta(days=365)).isoformat()
     assert all(end > in_a_year for end in ends.values()), ends
@@ -115,7 +116,7 @@ def test_nobody_is_let_in_again_by_the_end_of_a_term(site: Site) -> None:
 
 @pytest.mark.ceph
 def test_a_volume_that_a_guest_has_open_is_refused_by_its_node_s_name(site: Site) -> None:
-    with site.guest(), pytest.raises(Refused, match=rf"in use by client\.\d+ at hv2 \({THERE_ADDRESS}\)"):
+    with site.guest(), pytest.raises(Refused, match=rf"in use by client\.\d+ at hv2 \({site.elsewhere.address}\)"):
         site.here.remove_volume(site.pool, "disk")
 
 
@@ -129,7 +130,7 @@ def test_of_a_node_that_has_never_connected_nothing_is_confirmed(site: Site) -> 
 @pytest.mark.ceph
 @pytest.mark.parametrize("other", ["hv3", "hv2"])
 def test_an_address_that_another_node_has_too_is_not_shut_out(site: Site, other: str) -> None:
-    shared = THERE_ADDRESS if other == "hv3" else HERE_ADDRESS
+    shared = site.elsewhere.address if other == "hv3" else site.elsewhere.here_address
     with site.here.connection.using() as rados:
         write_node(rados, "hv4", NodeClients("boot", (shared,)))
         try:

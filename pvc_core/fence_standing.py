@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pvc_core.model import FenceStep, NodeRecord
 from pvc_core.shut_out_record import ShutOut
 
+TOLD_EVERY = 12
+"""What goes on being refused for the same reason is written down again after so many attempts."""
+
 
 def is_being_recovered(record: NodeRecord) -> bool:
     """Whether the node is known to be off and its VMs are given to others; a daemon that is back waits for that."""

@@ -20,7 +20,7 @@ from pvc_core.codec import encode
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.events import Event, EventKind, Happening, NodeChange, VmChange, event_of
 from pvc_core.plugin_calls import log_failure
-from pvc_core.ports import Clock, ClusterStore, Create, Thread, Threads
+from pvc_core.ports import Clock, ClusterStore, Create, Op, Thread, Threads
 from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
@@ -74,6 +74,16 @@ class Journal:
             return ()
         at, by = self._clock.utc_iso(), self._author()
         return tuple(Written(event_of(each, self._next_id(), at, by), each.change) for each in happenings)
+
+    def commit(self, store: ClusterStore, ops: Sequence[Op], happenings: Sequence[Happening]) -> tuple[int, ...]:
+        """One transaction of a change and its events, which then are told of; the versions that its `ops` have given.
+
+        Raises `Conflict` and `StoreUnavailable`.
+        """
+        written = self.written(happenings)
+        versions = store.transaction([*ops, *(each.op for each in written)])
+        self.tell(written)
+        return versions[: len(ops)]
 
     def note(self, store: ClusterStore, happening: Happening) -> Event:
         """Write an event of what is no change of a record, and tell of it. Raises `StoreUnavailable`."""

@@ -32,7 +32,7 @@ from pvc_core.fence_memory import (
     TakeBack,
     grace_ends_s,
 )
-from pvc_core.fence_standing import has_storage_to_answer, shut_outs_of_fence
+from pvc_core.fence_standing import TOLD_EVERY, has_storage_to_answer, shut_outs_of_fence
 from pvc_core.leader_ready import take_back
 from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
 from pvc_core.shut_out_record import ShutOut
@@ -42,8 +42,6 @@ from pvc_core.vm_states import OFF
 SEEN_SOON_S = 1.0
 """A life sign that is in the store already reaches the watched copy within that."""
 DRAINED = (NodeMode.FLUSHED, NodeMode.FLUSHING)
-TOLD_EVERY = 12
-"""A fence that goes on being refused for the same reason is written down again after so many attempts."""
 NO_GUESTS = "no VM is to run there"
 NOTHING_LEFT = f"{NO_GUESTS} any more: there is nothing to recover"
 

@@ -62,8 +62,9 @@ def recover(
     settled = [action for node in nodes for action in _settled(node, snapshot) if not _waits(action, snapshot)]
     lost, planned = _by_policy(nodes, snapshot, placer, policies)
     lost = [action for action in lost if not _waits(action, snapshot)]
-    due = [one for one in planned if not waits_for(snapshot.vms[one.request.uuid].value, snapshot)]
-    awaited = [one for one in planned if one not in due]
+    due, awaited = list[_Due](), list[_Due]()
+    for one in planned:
+        (awaited if waits_for(snapshot.vms[one.request.uuid].value, snapshot) else due).append(one)
     awaited += _awaited(snapshot, placer, policies, together) if due else []
     may_wait = [one for one in due if one.node in together]
     actions: list[RecoveryAction] = [*settled, *lost, *_restarts(due, awaited, may_wait, snapshot, placer)]

@@ -19,7 +19,7 @@ from pvc_core import changes
 from pvc_core.changes import Change
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, of_node
-from pvc_core.fence_standing import waits_for_leader
+from pvc_core.fence_standing import TOLD_EVERY, waits_for_leader
 from pvc_core.model import FenceStep
 from pvc_core.shut_out_record import ShutOut
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -27,8 +27,6 @@ from pvc_core.vm_states import OFF
 
 ATTEMPTS = 3
 """So often a backend is told to shut out a node that is off for certain; then its VMs start elsewhere all the same."""
-TOLD_EVERY = 12
-"""What goes on being refused for the same reason is written down again after so many attempts."""
 
 Purpose = Literal["shut-out", "admit"]
 _Key = tuple[str, str]

@@ -118,9 +118,7 @@ class TokenBook:
         self._absorb({key: None})
 
     def _change(self, op: Op, kind: EventKind, reason: str) -> None:
-        written = self._journal.written((Happening(kind, reason),))
-        self._store.transaction([op, *(each.op for each in written)])
-        self._journal.tell(written)
+        self._journal.commit(self._store, [op], [Happening(kind, reason)])
 
     def _absorb(self, entries: Mapping[str, Entry | None]) -> None:
         for key, entry in entries.items():

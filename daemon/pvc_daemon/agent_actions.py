@@ -113,9 +113,8 @@ class AgentActions:
             except Refused as refused:
                 log.info("event_outdated", vm=record.name, vm_event=action.event, reason=refused.reason)
                 return
-            events = self._journal.written(change.happenings)
             try:
-                versions = self._store.transaction((*change.ops, *(event.op for event in events)))
+                versions = self._journal.commit(self._store, change.ops, change.happenings)
             except Conflict as conflict:
                 log.debug("event_conflict", vm=record.name, key=conflict.key)
                 fresh = self._fresh(stored.value.uuid)
@@ -123,8 +122,7 @@ class AgentActions:
                     return
                 stored, ledgers = fresh, self._read_ledgers(fresh.value)
                 continue
-            self._recorded(action, change, versions[: len(change.ops)], learn)
-            self._journal.tell(events)
+            self._recorded(action, change, versions, learn)
             return
         log.warning("event_not_recorded", vm=stored.value.name, vm_event=action.event)
 
@@ -134,14 +132,12 @@ class AgentActions:
         if fresh is None or fresh.value.node != self._node:
             return
         change = letting_go(self._store, fresh, action.volumes, action.reason)
-        events = self._journal.written(change.happenings)
         try:
-            versions = self._store.transaction((*change.ops, *(event.op for event in events)))
+            versions = self._journal.commit(self._store, change.ops, change.happenings)
         except Conflict as conflict:
             log.info("decision_outdated", vm=fresh.value.name, key=conflict.key, problem=conflict.problem)
             return
         self._absorb(action.uuid, change, versions)
-        self._journal.tell(events)
 
     def _recorded(self, action: Record, change: changes.Change, versions: tuple[int, ...], learn: Learn) -> None:
         self._absorb(action.uuid, change, versions)

@@ -117,10 +117,8 @@ class LeftoverGuests:
         change = leftovers.struck_out(strikes, self._node, self._ledger())
         if not change.ops:
             return
-        events = self._journal.written(change.happenings)
         freed = self._freed({strike.uuid for strike in strikes})
-        self._store.transaction((*change.ops, *freed, *(event.op for event in events)))
-        self._journal.tell(events)
+        self._journal.commit(self._store, (*change.ops, *freed), change.happenings)
         log.info("leftovers_gone", node=self._node, reason=change.reason)
 
     def _freed(self, uuids: Collection[str]) -> tuple[Op, ...]:

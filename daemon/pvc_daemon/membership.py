@@ -99,13 +99,11 @@ class Membership:
         for _ in range(ATTEMPTS):
             entries = self._store.get_many([node_key, member_key])
             ops, happenings = steps_for(entries.get(node_key), entries.get(member_key))
-            events = self._journal.written(happenings)
             try:
-                self._store.transaction((*ops, *(event.op for event in events)))
+                self._journal.commit(self._store, ops, happenings)
             except Conflict as conflict:
                 log.debug("registration_conflict", key=conflict.key, problem=conflict.problem)
                 continue
-            self._journal.tell(events)
             return
         raise StoreUnavailable(f"{node_key} keeps changing")
 

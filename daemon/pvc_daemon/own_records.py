@@ -42,9 +42,9 @@ class OwnRecords:
         self._settings = DEFAULT_SETTINGS
         self._vms: dict[str, Stored[VmRecord]] = {}
         self._ahead: dict[str, int] = {}
-        self._doubtful: set[str] = set()
-        """VMs of which a watch told a version that is late, or the first ones of a record that was made anew."""
         """Versions this agent wrote or read itself, which a watch has yet to confirm."""
+        self._doubtful: set[str] = set()
+        """VMs of which a watch told an older version: it is late, or the record was made anew."""
         self._watches: dict[str, Subscription] = {}
         self._subscriptions: list[Subscription] = []
 

@@ -203,9 +203,7 @@ class TaskRunner:
         log.info("task_ended", node=self._node, task=stored.value.id, state=outcome.state.value, reason=outcome.reason)
 
     def _write(self, change: Change) -> None:
-        written = self._journal.written(change.happenings)
-        self._store.transaction((*change.ops, *(each.op for each in written)))
-        self._journal.tell(written)
+        self._journal.commit(self._store, change.ops, change.happenings)
         self._wake.set()
 
     # --------------------------------------------------------------------------------------------- beginning

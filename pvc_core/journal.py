@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from pvc_core import layout
+from pvc_core.background_queue import BackgroundQueue
 from pvc_core.codec import encode
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.events import Event, EventKind, Happening, NodeChange, VmChange, event_of
 from pvc_core.plugin_calls import log_failure
-from pvc_core.ports import Clock, ClusterStore, Create, Op, Thread, Threads
+from pvc_core.ports import Clock, ClusterStore, Create, Op, Threads
 from pvc_core.system_threads import SYSTEM_THREADS
 
 log = structlog.get_logger(__name__)
@@ -111,26 +111,23 @@ class Journal:
 class Notes:
     """Writes events of what is no change of a record, in the background and as well as it can. Thread-safe.
 
-    A decision that a plugin failed in must not wait for the store, so this never blocks: with too many waiting, new
-    ones are dropped, and what cannot be written is in the log.
+    A decision that a plugin failed in must not wait for the store, so this never blocks: with too many waiting, the
+    oldest are dropped, and what cannot be written is in the log.
     """
 
     def __init__(self, store: ClusterStore, journal: Journal, clock: Clock, threads: Threads = SYSTEM_THREADS) -> None:
         self._store = store
-        self._threads = threads
         self._journal = journal
         self._clock = clock
-        self._changed = threads.condition()
-        self._waiting: deque[tuple[Written, ...]] = deque()
+        self._queue = BackgroundQueue("notes", NOTES_WAITING, self._write, _log_dropped, threads)
+        self._noting_failure = threads.lock()
         self._failed_at_s: dict[str, float] = {}
-        self._thread: Thread | None = None
-        self._closed = False
 
     def plugin_failed(self, failure: PluginError) -> None:
         """A plugin failed in a decision: log it, and write an event unless there was one within the last minute."""
         log_failure(failure)
         now_s = self._clock.monotonic_s()
-        with self._changed:
+        with self._noting_failure:
             if now_s - self._failed_at_s.get(failure.plugin, -FAILURE_PAUSE_S) < FAILURE_PAUSE_S:
                 return
             self._failed_at_s[failure.plugin] = now_s
@@ -138,33 +135,11 @@ class Notes:
 
     def note(self, happening: Happening) -> None:
         """Write this soon. The author is whoever is acting now."""
-        written = self._journal.written((happening,))
-        with self._changed:
-            if self._closed or len(self._waiting) >= NOTES_WAITING:
-                log.warning("event_dropped", kind=happening.kind.value, reason=happening.reason)
-                return
-            self._waiting.append(written)
-            if self._thread is None:
-                self._thread = self._threads.start("notes", self._run)
-            self._changed.notify_all()
+        self._queue.put(self._journal.written((happening,)))
 
     def close(self, patience_s: float = 1.0) -> None:
         """Write what is waiting, if the store lets it within the time, and no more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(patience_s)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                written = self._waiting.popleft()
-            self._write(written)
+        self._queue.close(patience_s)
 
     def _write(self, written: tuple[Written, ...]) -> None:
         try:
@@ -174,3 +149,7 @@ class Notes:
             log.warning("event_not_written", kinds=kinds, problem=error.sentence())
             return
         self._journal.tell(written)
+
+
+def _log_dropped(count: int) -> None:
+    log.warning("events_dropped", count=count)

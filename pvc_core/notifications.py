@@ -8,18 +8,18 @@ thread goes through the plugins. When that falls behind, the oldest is dropped a
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Callable
 
 import structlog
 
+from pvc_core.background_queue import BackgroundQueue
 from pvc_core.errors import PluginError
 from pvc_core.events import VmChange
 from pvc_core.hook_calls import HookImplementation, call_hook, ignored
 from pvc_core.journal import Written
 from pvc_core.model import Settings
 from pvc_core.plugin_calls import log_failure
-from pvc_core.ports import Thread, Threads
+from pvc_core.ports import Threads
 from pvc_core.registry import Registry
 from pvc_core.system_threads import SYSTEM_THREADS
 
@@ -44,51 +44,25 @@ class Notifier:
         on_dropped: Callable[[int], None] | None = None,
         threads: Threads = SYSTEM_THREADS,
     ) -> None:
-        self._threads = threads
         self._registry = registry
         self._settings = settings
         self._on_plugin_failure = on_plugin_failure
-        self._on_dropped = on_dropped or _log_dropped
         self._hooks = {hook: registry.implementations(hook) for hook in HOOKS}
-        self._changed = threads.condition()
-        self._waiting: deque[Written] = deque(maxlen=queue_length)
-        self._dropped = 0
-        self._thread: Thread | None = None
-        self._closed = False
+        self._queue = BackgroundQueue("notifications", queue_length, self.tell, on_dropped or _log_dropped, threads)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a thread that tells plugins."""
+        return self._queue.has_begun
 
     def __call__(self, written: Written) -> None:
         """Something has happened. Returns at once."""
-        if not any(self._hooks.values()):
-            return
-        with self._changed:
-            if self._closed:
-                return
-            if len(self._waiting) == self._waiting.maxlen:
-                self._dropped += 1
-            self._waiting.append(written)
-            if self._thread is None:
-                self._thread = self._threads.start("notifications", self._run)
-            self._changed.notify_all()
+        if any(self._hooks.values()):
+            self._queue.put(written)
 
     def close(self, patience_s: float = 1.0) -> None:
         """Tell what is waiting, if the plugins let it within the time, and nothing more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(patience_s)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                written, dropped, self._dropped = self._waiting.popleft(), self._dropped, 0
-            if dropped:
-                self._on_dropped(dropped)
-            self.tell(written)
+        self._queue.close(patience_s)
 
     def tell(self, written: Written) -> None:
         """Go through the plugins now, on this thread, as a test may want it."""

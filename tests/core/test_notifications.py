@@ -147,7 +147,7 @@ def test_what_waits_is_bounded_and_the_oldest_is_dropped_and_counted() -> None:
 def test_nothing_is_started_for_plugins_that_do_not_want_to_know() -> None:
     notifier = notifier_of()
     notifier(events(1)[0])
-    assert notifier._thread is None
+    assert not notifier.has_begun
 
 
 @pytest.mark.parametrize("hook", ["pvc_vm_changed", "pvc_node_changed", "pvc_event"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from pvc_core.task_records import TaskView
 Access = Literal["viewer", "operator", "admin"]
 F = TypeVar("F", bound=Callable[..., Any])
 
+OCTETS = "application/octet-stream"
+"""The media type of bodies and answers that are streams of bytes."""
 METHOD_ATTRIBUTE = "pvc_api_method"
 """Where `api_method` notes what a method of a resource declares."""
 
@@ -68,6 +70,16 @@ class ApiBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class ApiQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request's query string. Unknown parameters are refused."""
+
+
+class ApiStream(Protocol):
+    """A request's body of bytes, however many, which is read as it comes. length_bytes: None when nobody said."""
+
+    @property
+    def length_bytes(self) -> int | None: ...
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; none at its end. Raises `PvcError` when it breaks off before that."""
 
 
 def _nobody_takes_it(task: NodeTask) -> TaskView:
@@ -125,26 +137,32 @@ class ApiMethod:
     body: type[ApiBody] | None = None
     query: type[ApiQuery] | None = None
     problems: tuple[int, ...] = ()
+    takes_stream: bool = False
+    gives_stream: bool = False
 
 
 def api_method(
     access: Access,
-    answer: type[msgspec.Struct],
+    answer: type[msgspec.Struct] | None,
     *,
     status: int = 200,
     body: type[ApiBody] | None = None,
+    takes_stream: bool = False,
     query: type[ApiQuery] | None = None,
     problems: tuple[int, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a method of a contributed resource; its docstring is its documentation in OpenAPI.
 
     access: the least role that may use it. answer: what it sets `resp.media` to; anything else is an error of the
-    plugin. body, query: what it takes, checked before it is called, then in `req.context.json` and
-    `req.context.query`. problems: further statuses that it may answer with as problems, such as 404.
+    plugin. None: bytes, for which it sets `resp.stream` to an iterator that is closed in the end, and
+    `resp.content_length`. body, query: what it takes, checked before it is called, then in `req.context.json` and
+    `req.context.query`. takes_stream: its body is bytes without a limit, an `ApiStream` in `req.context.body`.
+    problems: further statuses that it may answer with as problems, such as 404.
     """
 
     def declare(method: F) -> F:
-        declared = ApiMethod(access, {status: answer}, body, query, problems)
+        answers = {} if answer is None else {status: answer}
+        declared = ApiMethod(access, answers, body, query, problems, takes_stream, answer is None)
         setattr(method, METHOD_ATTRIBUTE, declared)
         return method
 

@@ -177,9 +177,10 @@ class MovesContents(Protocol):
     def upload_volume(self, pool: str, name: str, source: BinaryIO, report: Callable[[int], None]) -> Volume:
         """Fill an existing volume from its beginning; `report` gets the bytes written so far, at last all of them.
 
-        The source may give less than it is asked for until it gives nothing. Raises `NotFound`, and `Refused` when
-        there is more in it than the volume holds. That shows only at its end: the volume then keeps its size, but not
-        what it held.
+        The source may give less than it is asked for until it gives nothing. Raises `NotFound`, `Refused` before it is
+        read while somebody has the volume open, and `Refused` when there is more in it than the volume holds. That
+        shows only at its end: the volume then keeps its size, but not what it held. So does one whose source raises
+        a `PvcError`, which passes: a sender that broke off.
         """
 
     def download_volume(self, pool: str, name: str, target: BinaryIO, report: Callable[[int], None]) -> None:

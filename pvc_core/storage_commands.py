@@ -17,6 +17,7 @@ from pvc_core.contributions import CliCommand
 from pvc_core.storage import StorageCapability
 
 _VOLUMES = "pvc_cli.storage_volumes"
+_CONTENTS = "pvc_cli.storage_contents"
 _SNAPSHOTS = "pvc_cli.storage_snapshots"
 _COMMANDS: tuple[tuple[str, str, str, StorageCapability | None], ...] = (
     ("pool list", f"{_VOLUMES}:pool_list", "List the pools, and how full they are.", None),
@@ -25,6 +26,8 @@ _COMMANDS: tuple[tuple[str, str, str, StorageCapability | None], ...] = (
     ("volume resize", f"{_VOLUMES}:volume_resize", "Make a volume larger.", StorageCapability.RESIZE),
     ("volume rename", f"{_VOLUMES}:volume_rename", "Give a volume another name.", None),
     ("volume clone", f"{_VOLUMES}:volume_clone", "Make a copy of a volume.", StorageCapability.CLONE),
+    ("volume upload", f"{_CONTENTS}:upload", "Fill a volume with a file.", StorageCapability.CONTENTS),
+    ("volume download", f"{_CONTENTS}:download", "Write a volume to a file.", StorageCapability.CONTENTS),
     ("volume remove", f"{_VOLUMES}:volume_remove", "Remove a volume and what it holds.", None),
     ("volume snapshot list", f"{_SNAPSHOTS}:list_", "List the snapshots of a volume.", StorageCapability.SNAPSHOTS),
     ("volume snapshot add", f"{_SNAPSHOTS}:add", "Remember what a volume holds now.", StorageCapability.SNAPSHOTS),

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-from pvc_core.contributions import ApiResource, ApiSite, api_method
+from pvc_core.contributions import ApiResource, api_method
 from pvc_core.errors import PluginError, Refused, StorageUnavailable
-from pvc_core.plugin_types import PluginOptions
 from pvc_core.sizes import size_words
 from pvc_core.storage import (
     ClonesVolumes,
@@ -27,7 +26,6 @@ from pvc_core.storage import (
     StorageBackend,
     StorageBackendEntry,
     StorageCapability,
-    StorageSite,
 )
 from pvc_core.storage_answers import (
     NewStorageVolume,
@@ -45,31 +43,11 @@ from pvc_core.storage_answers import (
     snapshot_view,
     volume_view,
 )
-from pvc_core.vm_volumes import VmVolume, claim_key
-from pvc_core.volume_claims import claims_on
+from pvc_core.storage_contents import VolumeContents
+from pvc_core.storage_serving import NOT_HERE, NOT_SO, VOLUME, VOLUMES, OpenedOnce, Served
 
-NOT_HERE = (404, 409)
-NOT_SO = (404, 409, 422)
-VOLUMES = "/pool/{pool}/volume"
-VOLUME = f"{VOLUMES}/{{volume}}"
 SNAPSHOTS = f"{VOLUME}/snapshot"
 SNAPSHOT = f"{SNAPSHOTS}/{{snapshot}}"
-
-
-class OpenedOnce:
-    """A backend as this process sees it, opened once for all its resources, and anew when it is configured anew."""
-
-    def __init__(self, entry: StorageBackendEntry) -> None:
-        self.entry = entry
-        self._opened: tuple[PluginOptions, StorageBackend] | None = None
-
-    def at(self, site: ApiSite) -> StorageBackend:
-        """The backend, whatever it can do."""
-        options = site.options()
-        opened = self._opened
-        if opened is None or opened[0] != options:
-            opened = self._opened = (options, self.entry.open(StorageSite("", options)))
-        return opened[1]
 
 
 def volume_resources(
@@ -85,13 +63,14 @@ def volume_resources(
     """
     opened = entry if isinstance(entry, OpenedOnce) else OpenedOnce(entry)
     name = opened.entry.name
-    served: list[tuple[str, type[_Served], str, StorageCapability | None]] = [
+    served: list[tuple[str, type[Served], str, StorageCapability | None]] = [
         ("/pool", Pools, "The pools", None),
         (VOLUMES, Volumes, "The volumes of a pool", None),
         (VOLUME, OneVolume, "A volume", None),
         (f"{VOLUME}/rename", VolumeRename, "What a volume is called", None),
         (f"{VOLUME}/resize", VolumeResize, "How large a volume is", StorageCapability.RESIZE),
         (f"{VOLUME}/clone", VolumeClone, "Copies of a volume", StorageCapability.CLONE),
+        (f"{VOLUME}/contents", VolumeContents, "What a volume holds", StorageCapability.CONTENTS),
         (SNAPSHOTS, Snapshots, "The snapshots of a volume", StorageCapability.SNAPSHOTS),
         (SNAPSHOT, OneSnapshot, "A snapshot of a volume", StorageCapability.SNAPSHOTS),
         (f"{SNAPSHOT}/rename", SnapshotRename, "What a snapshot is called", StorageCapability.SNAPSHOTS),
@@ -105,64 +84,7 @@ def volume_resources(
     )
 
 
-class _Served:
-    """What all resources share: the backend as this process sees it."""
-
-    def __init__(self, opened: OpenedOnce, site: ApiSite) -> None:
-        self._opened = opened
-        self._entry = opened.entry
-        self._site = site
-
-    def backend(self) -> StorageBackend:
-        """The backend, whatever it can do."""
-        return self._opened.at(self._site)
-
-    def reaching(self, pool: str) -> StorageBackend:
-        """The backend, where it can work on this pool from here. Raises `NotFound`, and `Refused` where it cannot."""
-        backend = self.backend()
-        if not backend.is_shared(pool):
-            reason = "is each node's own, and only shared pools can be worked on through the API so far"
-            raise Refused(f"pool {pool}", reason)
-        return backend
-
-    def able(self, pool: str, capability: StorageCapability) -> Any:
-        """As `reaching`; raises `Refused` also where the backend has not got the capability."""
-        backend = self.reaching(pool)
-        if capability not in backend.capabilities:
-            raise Refused(f"storage backend {self._entry.name}", f"has not got the capability {capability}")
-        return backend
-
-    def owner(self, pool: str, volume: str) -> str:
-        """The VM that the volume is a disk of, or is being made or removed for; "" when it is nobody's."""
-        return self.owners(pool, [volume]).get(volume, "")
-
-    def owners(self, pool: str, volumes: Sequence[str]) -> dict[str, str]:
-        """Those of these volumes that belong to a VM, and its name."""
-        named = {name: VmVolume(device="", backend=self._entry.name, pool=pool, name=name) for name in volumes}
-        claims = claims_on(self._site.store, named.values())
-        vms = self._site.snapshot().vms if claims else {}
-        owners: dict[str, str] = {}
-        for name, volume in named.items():
-            if claim := claims.get(claim_key(volume)):
-                vm = vms.get(claim.value.vm)
-                owners[name] = vm.value.name if vm else claim.value.vm_name
-        return owners
-
-    def check_nobodys(self, pool: str, volume: str) -> None:
-        """Raises `Refused` for a volume that is a disk of a VM."""
-        if vm := self.owner(pool, volume):
-            raise Refused(f"volume {volume}", f"belongs to VM {vm}; `pvc vm volume list {vm}` shows as what")
-
-    def outcome(self, req: Any, pool: str, reason: str, volume: str = "") -> StorageVolumeOutcome:
-        """The answer to a change, with the volume as it is now; the reason also stands in the audit log."""
-        req.context.outcome = reason
-        if not volume:
-            return StorageVolumeOutcome(reason=reason)
-        shown = volume_view(self.backend().volume(pool, volume), self.owner(pool, volume))
-        return StorageVolumeOutcome(reason=reason, volume=shown)
-
-
-class Pools(_Served):
+class Pools(Served):
     """/pool"""
 
     @api_method("viewer", StoragePoolList)
@@ -182,7 +104,7 @@ class Pools(_Served):
         return StoragePoolView(name=pool, shared=True, total_bytes=usage.total_bytes, free_bytes=usage.free_bytes)
 
 
-class Volumes(_Served):
+class Volumes(Served):
     """/pool/{pool}/volume"""
 
     @api_method("viewer", StorageVolumeList, problems=NOT_HERE)
@@ -204,7 +126,7 @@ class Volumes(_Served):
         resp.media = self.outcome(req, pool, reason, made.name)
 
 
-class OneVolume(_Served):
+class OneVolume(Served):
     """/pool/{pool}/volume/{volume}"""
 
     @api_method("viewer", StorageVolumeView, problems=NOT_HERE)
@@ -221,7 +143,7 @@ class OneVolume(_Served):
         resp.media = self.outcome(req, pool, f"volume {volume} is removed from pool {pool}")
 
 
-class VolumeRename(_Served):
+class VolumeRename(Served):
     """/pool/{pool}/volume/{volume}/rename"""
 
     @api_method("operator", StorageVolumeOutcome, body=StorageName, problems=NOT_SO)
@@ -233,7 +155,7 @@ class VolumeRename(_Served):
         resp.media = self.outcome(req, pool, f"volume {volume} of pool {pool} is called {name} now", name)
 
 
-class VolumeResize(_Served):
+class VolumeResize(Served):
     """/pool/{pool}/volume/{volume}/resize"""
 
     @api_method("operator", StorageVolumeOutcome, body=StorageVolumeSize, problems=NOT_SO)
@@ -245,7 +167,7 @@ class VolumeResize(_Served):
         resp.media = self.outcome(req, pool, reason, volume)
 
 
-class VolumeClone(_Served):
+class VolumeClone(Served):
     """/pool/{pool}/volume/{volume}/clone"""
 
     @api_method("operator", StorageVolumeOutcome, status=201, body=StorageName, problems=NOT_SO)
@@ -258,7 +180,7 @@ class VolumeClone(_Served):
         resp.media = self.outcome(req, pool, f"volume {name} holds what {volume} of pool {pool} does", name)
 
 
-class _ServedSnapshots(_Served):
+class _ServedSnapshots(Served):
     def keeping(self, pool: str) -> SnapshotsVolumes:
         """The backend as one with snapshots. Raises as `able`."""
         return cast(SnapshotsVolumes, self.able(pool, StorageCapability.SNAPSHOTS))

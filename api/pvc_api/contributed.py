@@ -3,13 +3,14 @@
 
 None takes a path that PVC or another plugin serves. What a plugin's method raises, or answers against its own
 declaration, is a problem of that one request and names the plugin; and of each plugin only some requests are served
-at a time, so that one that hangs leaves threads to everybody else.
+at a time, so that one that hangs leaves threads to everybody else. Streams of bytes have a bound of their own.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import falcon
@@ -18,7 +19,8 @@ import msgspec
 from pvc_api.documentation import Media, documented
 from pvc_api.problems import PluginBusy
 from pvc_api.services import Services
-from pvc_core.contributions import ApiMethod, ApiResource, ApiSite, declared_by, is_same, overlap
+from pvc_api.streams import Streams
+from pvc_core.contributions import OCTETS, ApiMethod, ApiResource, ApiSite, declared_by, is_same, overlap
 from pvc_core.errors import PluginError, PvcError
 from pvc_core.plugin_types import PluginOptions
 from pvc_core.snapshot_copies import copy_for_plugins
@@ -37,11 +39,12 @@ def add_contributed(services: Services, own: Sequence[str], add_route: AddRoute)
     entries = services.registry.api_resources.values()
     refusals: dict[str, list[str]] = {}
     gates: dict[str, Gate] = {}
+    streams = Streams(max(1, services.waiter.slots // 3), lambda: services.waiter.is_stopping)
     for entry in entries:
         gate = gates.setdefault(entry.plugin, Gate(entry.plugin, max(1, services.waiter.slots // 2)))
         try:
             _refuse_taken(entry, own, entries)
-            _add(entry, _built(entry, services, gate), add_route)
+            _add(entry, _built(entry, services, gate, streams), add_route)
         except PluginError as failure:
             refusals.setdefault(entry.plugin, []).append(f"{entry.template} is not served: {failure.problem}")
     for plugin, sentences in refusals.items():
@@ -67,7 +70,7 @@ def _refuse_taken(entry: ApiResource, own: Iterable[str], entries: Iterable[ApiR
             raise PluginError(entry.plugin, f"plugin {other.plugin} adds {other.template}")
 
 
-def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
+def _built(entry: ApiResource, services: Services, gate: Gate, streams: Streams) -> object:
     """The resource as the application serves it, its methods guarded and documented. Raises `PluginError`."""
     calls, registry = services.registry.calls, services.registry
 
@@ -80,7 +83,7 @@ def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
     site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store, give_task)
     resource = calls.ask(entry.plugin, entry.build, site, deadline_s=calls.limits.open_s)
     methods = {
-        name: _served(entry, responder, gate, services.on_plugin_failure)
+        name: _served(entry, responder, gate, streams, services.on_plugin_failure)
         for name in METHODS
         if callable(responder := getattr(resource, name, None))
     }
@@ -90,19 +93,29 @@ def _built(entry: ApiResource, services: Services, gate: Gate) -> object:
 
 
 def _served(
-    entry: ApiResource, responder: Responder, gate: Gate, on_failure: Callable[[PluginError], None]
+    entry: ApiResource,
+    responder: Responder,
+    gate: Gate,
+    streams: Streams,
+    on_failure: Callable[[PluginError], None],
 ) -> Responder:
     declared = declared_by(responder) or UNDECLARED
 
+    def door(req: falcon.Request, resp: falcon.Response) -> AbstractContextManager[None]:
+        if declared.takes_stream:
+            return streams.taking(req)
+        return streams.giving(req, resp) if declared.gives_stream else gate
+
     def method(self: object, req: falcon.Request, resp: falcon.Response, **fields: str) -> None:
         try:
-            with gate:
+            with door(req, resp):
                 _answer(entry.plugin, responder, declared, req, resp, fields)
         except PluginError as failure:
             on_failure(failure)
             raise
 
-    answers: dict[int, type[msgspec.Struct] | Media] = {**declared.answers} or {200: Media(falcon.MEDIA_JSON)}
+    other = Media(OCTETS if declared.gives_stream else falcon.MEDIA_JSON)
+    answers: dict[int, type[msgspec.Struct] | Media] = {**declared.answers} or {200: other}
     method.__doc__ = responder.__doc__ or f"{entry.summary.rstrip('.')}."
     try:
         return documented(
@@ -111,6 +124,7 @@ def _served(
             answers,
             problems=declared.problems,
             body=cast(Any, declared.body),
+            takes_stream=declared.takes_stream,
             query=cast(Any, declared.query),
         )(method)
     except Exception as error:

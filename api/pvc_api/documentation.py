@@ -24,8 +24,10 @@ from spectree.response import Response
 from pvc_api.authentication import ACCESS_ATTRIBUTE, Access
 from pvc_api.decoding import Body, Query, read
 from pvc_api.problems import PROBLEM_JSON, Problem
+from pvc_api.streams import STREAM_ATTRIBUTE
 from pvc_api.version import pvc_version
 from pvc_api.views import Answer
+from pvc_core.contributions import OCTETS
 
 F = TypeVar("F", bound=Callable[..., None])
 Tag = Literal["VMs", "Nodes", "Cluster", "Events", "Storage", "Plugins", "Tokens", "Service"]
@@ -123,10 +125,19 @@ class _Spec(SpecTree):
         self.register(app)  # type: ignore[no-untyped-call, unused-ignore]
         models = copy.deepcopy(self.models)  # the nested ones are moved out of them
         try:
-            return self._generate_spec()
+            return self._with_streams(self._generate_spec())
         finally:
             self.models.clear()
             self.models.update(models)
+
+    def _with_streams(self, document: dict[str, Any]) -> dict[str, Any]:
+        """With the bodies that are no JSON, of which SpecTree does not know."""
+        for route in self.backend.find_routes():  # type: ignore[no-untyped-call, unused-ignore]
+            path, _ = self.backend.parse_path(route, None)
+            for method, function in self.backend.parse_func(route):
+                if getattr(function, STREAM_ATTRIBUTE, False):
+                    document["paths"][path][method.lower()]["requestBody"] = _STREAM_BODY
+        return document
 
 
 spec = _Spec(
@@ -155,6 +166,7 @@ def documented(
     *,
     problems: tuple[int, ...] = (),
     body: type[Body] | None = None,
+    takes_stream: bool = False,
     query: type[Query] | None = NoQuery,
     headers: dict[str, str] | None = None,
     or_stream: Media | None = None,
@@ -162,12 +174,13 @@ def documented(
     """Declare a method of a resource. Its docstring is the documentation.
 
     access: the least role that may use it. answers: successful ones by status. problems: further than `ALWAYS`.
-    or_stream: what a reader gets instead of the answer 200 who asks for a stream.
+    takes_stream: the body is bytes of any length; see `streams`. or_stream: what a reader gets instead of the answer
+    200 who asks for a stream.
     The converted body and query string stand in `req.context.json` and `req.context.query`.
     """
     models: dict[str, Any] = {}
     media: dict[int, Media] = {}
-    bodies = (411, 413, 415) if body else ()
+    bodies = (411, 413, 415) if body else (411, 415) if takes_stream else ()
     for status in sorted({*problems, *bodies, *(() if access == "public" else ALWAYS)} - set(answers)):
         models[f"HTTP_{status}"] = Problem
     for status, answer in answers.items():
@@ -186,6 +199,7 @@ def documented(
     def declare(method: F) -> F:
         declared = validate(method)
         setattr(declared, ACCESS_ATTRIBUTE, access)
+        setattr(declared, STREAM_ATTRIBUTE, takes_stream)
         return cast(F, declared)
 
     return declare
@@ -229,6 +243,7 @@ def _answers(root: type[Answer]) -> Iterator[type[Answer]]:
         yield from _answers(answer)
 
 
+_STREAM_BODY = {"required": True, "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
 _ID_CHARACTERS = str.maketrans({"/": "_", "{": "", "}": "", "-": "_", ".": "_"})
 _IF_MATCH = {
     "name": "If-Match",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""media: JSON in and out through msgspec, and nothing else: no forms, no multipart, no unbounded bodies."""
+"""media: JSON in and out through msgspec: no forms, no multipart, and no body over a limit, but for `streams`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ def _loads(text: bytes | str) -> object:
         raise ValueError("it is nested too deeply") from error
 
 
+def is_chunked(req: falcon.Request) -> bool:
+    """Whether the body comes in chunks, and nobody says how large it will be."""
+    return "chunked" in (req.get_header("Transfer-Encoding") or "").lower()
+
+
 def check_body_size(req: falcon.Request) -> None:
     """Refuse a body that is too large or does not say how large it is, before any of it is read."""
-    if "chunked" in (req.get_header("Transfer-Encoding") or "").lower():
+    if is_chunked(req):
         raise falcon.HTTPLengthRequired(description="a request body needs a Content-Length")
     if (req.content_length or 0) > MAX_BODY_BYTES:
         raise falcon.HTTPContentTooLarge(

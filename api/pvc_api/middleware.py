@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from pvc_api.authentication import NOBODY, Authenticator, Identity, access_to, act_as, check_role
 from pvc_api.media import check_body_size
 from pvc_api.services import Log
+from pvc_api.streams import takes_stream
 from pvc_core.cluster_view import ClusterView
 from pvc_core.errors import StoreUnavailable
 from pvc_core.maintenance import sentence_on
@@ -45,7 +46,13 @@ class RequestLog:
         req.context.outcome = ""
         resp.set_header("X-Request-Id", req.context.request_id)
         resp.set_header("Cache-Control", "no-store")
-        check_body_size(req)
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, object]
+    ) -> None:
+        """Once the route is known, which says how large a body may be. Without a route nobody reads it."""
+        if not takes_stream(resource, req.method):
+            check_body_size(req)
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool

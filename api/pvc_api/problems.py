@@ -58,18 +58,36 @@ class PluginBusy(PvcError):
 
 @dataclass(eq=False)
 class TooManyStreams(PvcError):
-    """As many readers follow the events of this process as it has threads for."""
+    """As many streams of this kind go through this process as it has threads for."""
 
     limit: int
+    what: str = "readers follow the events"
 
     def sentence(self) -> str:
-        return f"{self.limit} readers follow the events here already, which is all that this process serves"
+        return f"{self.limit} {self.what} here already, which is all that this process serves"
+
+
+@dataclass(eq=False)
+class BodyBrokenOff(PvcError):
+    """A body that is read as it comes ended before its end. expected_bytes: None when nobody said."""
+
+    received_bytes: int
+    expected_bytes: int | None
+    problem: str
+
+    def sentence(self) -> str:
+        whole = "" if self.expected_bytes is None else f" of {self.expected_bytes}"
+        return (
+            f"the body broke off after {self.received_bytes}{whole} bytes: {self.problem}; what it was to fill holds "
+            "nothing that can be relied on until all of it has been sent"
+        )
 
 
 OWN_MEANINGS: Mapping[type[PvcError], ErrorMeaning] = {
     PreconditionFailed: ErrorMeaning("precondition_failed", 412, 5),
     PluginBusy: ErrorMeaning("plugin_busy", 503, 7),
     TooManyStreams: ErrorMeaning("too_many_streams", 503, 7),
+    BodyBrokenOff: ErrorMeaning("body_broken_off", 400, 1),
 }
 """Errors that only HTTP knows."""
 

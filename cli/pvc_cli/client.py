@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 PREFIX = "/api/v1"
+OCTETS = "application/octet-stream"
 NOTICE_HEADER = "PVC-Notice"
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -105,6 +107,38 @@ class Api:
             raise ApiUnreachable(self.where, "no answer in time") from error
         except httpx.HTTPError as error:
             raise ApiUnreachable(self.where, str(error) or type(error).__name__) from error
+        return self._noticed_answer(response)
+
+    def send(self, *path: str, pieces: Iterator[bytes], length_bytes: int | None) -> Answer:
+        """Send bytes, as many as there are, without holding them. length_bytes: None when that shows in the end."""
+        headers = {"Content-Type": OCTETS, **({} if length_bytes is None else {"Content-Length": str(length_bytes)})}
+        with self._streamed("PUT", path, content=pieces, headers=headers) as response:
+            response.read()
+            return self._noticed_answer(response)
+
+    @contextmanager
+    def fetch(self, *path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """How many bytes there are, and the bytes as they come. Errors as of `request`, also while they come."""
+        with self._streamed("GET", path, headers={"Accept": OCTETS}) as response:
+            if not response.is_success:
+                response.read()
+                raise _problem(response)
+            yield int(response.headers["Content-Length"]), response.iter_raw()
+
+    @contextmanager
+    def _streamed(self, method: str, path: tuple[str, ...], **request: Any) -> Iterator[httpx.Response]:
+        import httpx
+
+        url = PREFIX + "".join(f"/{_quoted(part)}" for part in path)
+        try:
+            with self.http.stream(method, url, timeout=self._timeout(0), **request) as response:
+                yield response
+        except httpx.TimeoutException as error:
+            raise ApiUnreachable(self.where, "it is silent in the middle of the stream") from error
+        except httpx.HTTPError as error:
+            raise ApiUnreachable(self.where, f"the stream broke off: {error or type(error).__name__}") from error
+
+    def _noticed_answer(self, response: httpx.Response) -> Answer:
         notice = response.headers.get(NOTICE_HEADER, "")
         if notice and notice not in self._noticed:
             self._noticed.add(notice)
@@ -177,13 +211,14 @@ def open_local(environment: Mapping[str, str]) -> Api:
 
     import httpx
 
+    from pvc_cli.in_process import InProcessTransport
     from pvc_core.configuration import configuration_path
 
     path = configuration_path(environment.get("PVC_CONFIG") or None)
     if not os.access(path, os.R_OK):
         raise NoConnection(str(path))
     application, close = load_application("api")(str(path))
-    http = httpx.Client(transport=httpx.WSGITransport(application), base_url="http://localhost")
+    http = httpx.Client(transport=InProcessTransport(application), base_url="http://localhost")
     return Api(http, f"this machine ({path})", close)
 
 

@@ -209,6 +209,7 @@ class MemoryBackend:
     def upload_volume(self, pool: str, name: str, source: BinaryIO, report: Callable[[int], None]) -> Volume:
         """See `MovesContents`."""
         size_bytes = self.volume(pool, name).size_bytes
+        self._check_unused(pool, name)
         data = bytearray()
         # Without the lock: a source may be a slow network, and other volumes cannot wait for it.
         while chunk := source.read(CHUNK_BYTES):

@@ -59,6 +59,13 @@ class ContentRules(StorageRules):
                 bench.write(volume.name, b"x" * (volume.size_bytes + 1))
             assert not difference(bench.read(neighbour.name), DATA)
 
+    def test_a_volume_in_use_is_not_filled_and_its_source_not_read(self) -> None:
+        with self.bench() as bench:
+            moving, volume, source = bench.moving(), bench.create(), BytesIO(DATA)
+            with self.attached(volume), bench.refused():
+                moving.upload_volume(bench.pool, volume.name, source, lambda _: None)
+            assert source.tell() == 0, "the source has been read in vain"
+
     def test_progress_grows_to_all_that_was_moved(self) -> None:
         with self.bench() as bench:
             moving, volume = bench.moving(), bench.create()

@@ -58,7 +58,8 @@ class FakeApi:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.decode().partition("?")[0].removeprefix("/api/v1")
-        body = json.loads(request.content) if request.content else None
+        is_json = "json" in request.headers.get("content-type", "")
+        body = json.loads(request.content) if is_json and request.content else request.content or None
         query = dict(parse_qsl(request.url.query.decode()))
         self.asked.append(Asked(request.method, path, query, body, request.headers))
         answer = self.answers.get(f"{request.method} {path}")

@@ -58,10 +58,10 @@ WANTED = """
     storage:ceph status|util
     storage:ceph:pool list|add|remove|set
     storage:ceph:osd list|in|out|set|unset
-    storage:ceph:volume list|add|resize|rename|clone|remove
+    storage:ceph:volume list|add|resize|rename|clone|upload|download|remove
     storage:ceph:volume:snapshot list|add|rename|protect|rollback|remove
     storage:directory:pool list
-    storage:directory:volume list|add|resize|rename|clone|remove
+    storage:directory:volume list|add|resize|rename|clone|upload|download|remove
     storage:directory:volume:snapshot list|add|rename|protect|rollback|remove
     simulate run|chaos
 """

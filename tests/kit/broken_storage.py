@@ -377,7 +377,11 @@ class Leaks(Broken):
 class Ruthless(Broken):
     """Does not ask who uses a volume."""
 
-    breaks = ("a_volume_in_use_is_not_removed", "a_volume_in_use_is_not_rolled_back")
+    breaks = (
+        "a_volume_in_use_is_not_removed",
+        "a_volume_in_use_is_not_rolled_back",
+        "a_volume_in_use_is_not_filled_and_its_source_not_read",
+    )
 
     def _check_unused(self, pool: str, name: str) -> None: ...
 

@@ -16,7 +16,8 @@ from pvc_core import (
     hookimpl,
 )
 from pvc_core.storage_commands import volume_commands
-from pvc_core.storage_resources import OpenedOnce, volume_resources
+from pvc_core.storage_resources import volume_resources
+from pvc_core.storage_serving import OpenedOnce
 from pvc_storage_backends.ceph.options import Options
 
 NAME = "ceph"

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pvc_core.contributions import ApiResource, ApiSite, api_method
 from pvc_core.errors import StorageUnavailable
-from pvc_core.storage_resources import NOT_HERE, NOT_SO, OpenedOnce
+from pvc_core.storage_serving import NOT_HERE, NOT_SO, OpenedOnce
 from pvc_core.volume_claims import every_claim, owner_name
 from pvc_storage_backends.ceph import administration, figures
 from pvc_storage_backends.ceph.answers import (

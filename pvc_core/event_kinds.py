@@ -41,6 +41,12 @@ class EventKind(enum.StrEnum):
     VM_VOLUME_RELEASED = "vm_volume_released"
     VM_VOLUME_FAILED = "vm_volume_failed"
     VOLUME_DELETED = "volume_deleted"
+    VM_SNAPSHOT_BEGUN = "vm_snapshot_begun"
+    VM_SNAPSHOT_TAKEN = "vm_snapshot_taken"
+    VM_SNAPSHOT_FAILED = "vm_snapshot_failed"
+    VM_SNAPSHOT_REMOVED = "vm_snapshot_removed"
+    VM_ROLLING_BACK = "vm_rolling_back"
+    VM_ROLLED_BACK = "vm_rolled_back"
     NODE_JOINED = "node_joined"
     NODE_LEFT = "node_left"
     NODE_FLUSHING = "node_flushing"
@@ -122,6 +128,12 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_VOLUME_RELEASED: "A VM's guest has let go of a volume that was removed from the VM.",
     EventKind.VM_VOLUME_FAILED: "A guest that runs does not get a disk, or does not let go of one; it is tried again.",
     EventKind.VOLUME_DELETED: "A volume of a VM is deleted with what it held.",
+    EventKind.VM_SNAPSHOT_BEGUN: "A snapshot of a VM is about to be taken.",
+    EventKind.VM_SNAPSHOT_TAKEN: "There is a snapshot of a VM: of all its volumes at one moment, and its definition.",
+    EventKind.VM_SNAPSHOT_FAILED: "A snapshot of a VM could not be taken, or not be gone back to.",
+    EventKind.VM_SNAPSHOT_REMOVED: "A snapshot of a VM is no more, by command or as too old to be kept.",
+    EventKind.VM_ROLLING_BACK: "A VM goes back to one of its snapshots; it does not start before that is over.",
+    EventKind.VM_ROLLED_BACK: "A VM is what it was at one of its snapshots.",
     EventKind.NODE_JOINED: "A node's daemon is there (again).",
     EventKind.NODE_LEFT: "A node's daemon stopped on purpose; its guests run on.",
     EventKind.NODE_FLUSHING: "A node is being drained.",
@@ -201,6 +213,7 @@ SEVERITIES: Mapping[EventKind, Severity] = {
     EventKind.VM_RECOVERING: Severity.WARNING,
     EventKind.VM_RETRIED: Severity.WARNING,
     EventKind.VM_VOLUME_FAILED: Severity.WARNING,
+    EventKind.VM_SNAPSHOT_FAILED: Severity.WARNING,
     EventKind.NODE_HYPERVISOR_AWAY: Severity.CRITICAL,
     EventKind.NODE_HYPERVISOR_BACK: Severity.WARNING,
     EventKind.NODE_GONE: Severity.WARNING,

@@ -31,12 +31,13 @@ PLAN = "/plan"
 MAINTENANCE = "/maintenance"
 FENCING = "/fencing"
 VOLUMES = "/volumes"
+VM_SNAPSHOTS = "/vm-snapshots"
 TASKS = "/tasks"
 TASK_QUEUES = "/task-queues"
 
 DIRECTORIES = (
     *(LEADER, MEMBERS, NODES, REPORTS, LEDGERS, VMS, DEFINITIONS, NAMES, VM_NAMES, TOKENS, RULES, EVENTS, FENCING),
-    *(VOLUMES, TASKS, TASK_QUEUES),
+    *(VOLUMES, VM_SNAPSHOTS, TASKS, TASK_QUEUES),
 )
 
 
@@ -99,6 +100,11 @@ def volume_claim(backend: str, pool: str, name: str, node: str = "") -> str:
     """The key that makes the volume one VM's; whatever a pool is called, it is one key of its own."""
     parts = (backend, pool, name, *([node] if node else []))
     return f"{VOLUMES}/{':'.join(quote(part, safe='') for part in parts)}"
+
+
+def vm_snapshot(uuid: str, name: str) -> str:
+    """What the VM was at one moment."""
+    return f"{VM_SNAPSHOTS}/{uuid}:{name}"
 
 
 def task(identity: str) -> str:

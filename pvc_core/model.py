@@ -14,8 +14,10 @@ import msgspec
 
 from pvc_core.layout import SCHEMA_VERSION
 from pvc_core.pause_record import Pause
+from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.shut_out_record import ShutOut
 from pvc_core.storage_reports import BackendReport
+from pvc_core.vm_snapshot_standing import SnapshotStanding
 from pvc_core.vm_volumes import VmVolume
 
 MigrationMethod = Literal["live", "shutdown", "none"]
@@ -91,6 +93,8 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     volumes: tuple[VmVolume, ...] = ()
     only_volumes: bool = False
     """Its definition, also the one by which its guest runs, has no other storage to write to; False: not known."""
+    snapshots: SnapshotStanding = SnapshotStanding()
+    """Which snapshots it has, and whether one is being taken or gone back to."""
     target: str = ""
     """While migrating: where to. It stands in that node's ledger too."""
     permanent: bool = False
@@ -207,24 +211,6 @@ class DomainReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_time_ns: int = 0
     volumes: dict[str, str] = {}
     """Of a VM: ids of the volumes that its guest has or makes trouble with; what is wrong, "" when nothing is."""
-
-
-CircuitState = Literal["closed", "open", "half-open"]
-"""Whether a plugin is asked (closed), left out (open), or about to be tried again (half-open)."""
-
-
-class PluginTrouble(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plugin did wrong in one process. strikes: failures in a row. failures: all since it started.
-
-    hanging: calls that were given up and have not come back.
-    """
-
-    circuit: CircuitState = "closed"
-    strikes: int = 0
-    failures: int = 0
-    hanging: int = 0
-    last_error: str = ""
-    last_error_at: str = ""
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):

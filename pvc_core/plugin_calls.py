@@ -18,9 +18,9 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 
 from pvc_core.errors import PluginError, PluginLeftOut
-from pvc_core.model import PluginTrouble
 from pvc_core.plugin_circuits import CLOSED, DEFAULT_RULES, CircuitRules
 from pvc_core.plugin_threads import AskedThreads, PluginThreads, ask_here
+from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.ports import Clock
 from pvc_core.system_clock import SystemClock
 

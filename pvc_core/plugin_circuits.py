@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pvc_core.model import CircuitState
+from pvc_core.plugin_troubles import CircuitState
 
 
 @dataclass(frozen=True, slots=True)

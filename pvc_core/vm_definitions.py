@@ -33,6 +33,7 @@ from pvc_core.ports import Create, Delete, Entry, Op, Set
 from pvc_core.rule_guards import rename_in_rules
 from pvc_core.rules import listed, violations
 from pvc_core.snapshot import ClusterSnapshot
+from pvc_core.vm_snapshots import refuse_snapshots
 from pvc_core.vm_states import OFF
 from pvc_core.volume_claims import claims_on, releasing
 
@@ -110,7 +111,7 @@ class VmDefinitions(CommandBase):
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
-            self._refuse_migrating(before)
+            self._refuse_in_between(before)
             only_volumes = not domain.has_storage and (before.only_volumes or before.state in OFF)
             after = msgspec.structs.replace(
                 before, memory_mib=domain.memory_mib, vcpus=domain.vcpus, only_volumes=only_volumes
@@ -154,6 +155,7 @@ class VmDefinitions(CommandBase):
         """
 
         def release(record: VmRecord) -> tuple[Op, ...]:
+            refuse_snapshots(record)
             claims = claims_on(self._store, record.volumes).values()
             return releasing(claim for claim in claims if claim.value.purpose == "attached")
 
@@ -186,6 +188,7 @@ class VmDefinitions(CommandBase):
 
         A daemon that joins changes its node's record, so none does between this question and the transaction.
         """
+        refuse_snapshots(record)
         node = snapshot.node(record.node)
         why_not = why_not_by_force(record, node)
         if not why_not and self._store.get(layout.member(node.name)) is not None:
@@ -235,6 +238,8 @@ class VmDefinitions(CommandBase):
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
+            if before.snapshots.kept_off:
+                raise Refused(before.name, before.snapshots.kept_off_reason)
             metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
             warnings[:] = metadata_warnings(snapshot, metadata, tuple(patch))
             if metadata == before.metadata:
@@ -264,7 +269,10 @@ class VmDefinitions(CommandBase):
             raise InvalidInput("VM", validation.sentence)
 
     @staticmethod
-    def _refuse_migrating(record: VmRecord) -> None:
+    def _refuse_in_between(record: VmRecord) -> None:
+        """Raises `Refused` while something goes on that a change of the VM must not get between."""
+        if record.snapshots.kept_off:
+            raise Refused(record.name, record.snapshots.kept_off_reason)
         if record.state is VmState.MIGRATING:
             raise Refused(record.name, f"is migrating to {record.target}; `pvc vm start` cancels the migration")
 

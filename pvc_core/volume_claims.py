@@ -7,6 +7,7 @@ A claim changes in the same transaction as the VM's record, with its version, so
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,6 +20,20 @@ from pvc_core.ports import ClusterStore, Create, Delete, Op, Set
 from pvc_core.vm_volumes import Purpose, VmVolume, VolumeClaim, claim_key
 
 REPAIR = "`pvc vm volume repair`"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What was begun with a volume, or a snapshot of a VM, and has not come to an end, or does not fit together.
+
+    remedy: what is to be done about it.
+    """
+
+    volume: str
+    vm: str
+    since: str
+    problem: str
+    remedy: str
 
 
 def claim_on(store: ClusterStore, key: str) -> Stored[VolumeClaim] | None:

@@ -26,6 +26,8 @@ from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.storage import check_volume_name
 from pvc_core.storage_access import OutsideNodes, StorageAccess
 from pvc_core.vm_commands import VmCommands
+from pvc_core.vm_snapshot_changes import read_snapshots
+from pvc_core.vm_snapshots import those_of_volume
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import VmVolume, VolumeClaim, check_device, claim_key, free_device, of_device
 from pvc_core.volume_claims import claiming, claims_on, keeping, new_claim, refuse_claimed, releasing
@@ -87,7 +89,7 @@ class VolumeCommands(VmCommands):
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
-            self._refuse_migrating(before)
+            self._refuse_in_between(before)
             definition = self._definition_entry(before)
             own = [disk.target for disk in parse_domain(definition.data.decode()).disks]
             device = wanted.device or free_device({*own, *(each.device for each in before.volumes)})
@@ -123,11 +125,13 @@ class VolumeCommands(VmCommands):
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
-            self._refuse_migrating(before)
+            self._refuse_in_between(before)
             volume = of_device(before.volumes, device)
             if volume is None:
                 devices = tuple(each.device for each in before.volumes)
                 raise NotFound(f"volume of {before.name}", device, devices)
+            if deletes:
+                self._refuse_in_snapshots(before, volume)
             written[:] = [(before, volume)]
             claim_ops = self._let_go(before, volume, deletes=deletes)
             if volume.leaving and before.state not in OFF and not claim_ops:
@@ -144,6 +148,11 @@ class VolumeCommands(VmCommands):
 
         change = self._view.commit(decide)
         return VolumeOutcome(change.reason, bool(change.ops), *written[0])
+
+    def _refuse_in_snapshots(self, record: VmRecord, volume: VmVolume) -> None:
+        snapshots = [each.value for each in read_snapshots(self._store, record)]
+        if names := those_of_volume(snapshots, volume):
+            raise Refused(volume.title, f"is in snapshots of {record.name}, to be removed before: {', '.join(names)}")
 
     def _let_go(self, record: VmRecord, volume: VmVolume, *, deletes: bool) -> tuple[Op, ...]:
         """What becomes of the claim on a volume that is removed; there may be none after a mistake."""

@@ -9,7 +9,7 @@ deleted of which the store does not say that a person wanted it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from pvc_core.changes import Change
 from pvc_core.codec import Stored, encode
@@ -20,10 +20,14 @@ from pvc_core.model import VmRecord
 from pvc_core.ports import Create, Delete, Op
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.storage import StorageBackend, check_volume_size
+from pvc_core.vm_snapshot_changes import StoredSnapshot, read_snapshots, removing
+from pvc_core.vm_snapshot_rollback import VmSnapshotRollback
+from pvc_core.vm_snapshots import refuse_busy
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import Purpose, VmVolume, VolumeClaim, claim_key
 from pvc_core.volume_claims import (
     REPAIR,
+    Unfinished,
     claim_on,
     claiming,
     claims_on,
@@ -33,7 +37,7 @@ from pvc_core.volume_claims import (
     owner_name,
     refuse_claimed,
 )
-from pvc_core.volume_commands import VolumeCommands, VolumeOutcome
+from pvc_core.volume_commands import VolumeOutcome
 
 WORK_S = 120.0
 """How long a backend may take to make or delete a volume."""
@@ -41,18 +45,7 @@ LET_GO_S = 15.0
 """How long a command waits for a guest to let go of a volume that is to be deleted."""
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """What was begun with a volume and has not come to an end, or does not fit together; and what is to be done."""
-
-    volume: str
-    vm: str
-    since: str
-    problem: str
-    remedy: str
-
-
-class VolumeLifecycle(VolumeCommands):
+class VolumeLifecycle(VmSnapshotRollback):
     """Commands that make and delete volumes."""
 
     def create_volume(
@@ -67,7 +60,7 @@ class VolumeLifecycle(VolumeCommands):
         if not self.storage.is_shared(backend, pool):
             raise Refused(f"pool {pool} of {backend}", "lies on a host: make the volume there, then add it")
         record = self._view.snapshot().vm(vm).value
-        self._refuse_migrating(record)
+        self._refuse_in_between(record)
         if self._is_there(backend, pool, name):
             raise AlreadyExists("volume", name)
         claim = self._announced(wanted, record)
@@ -138,21 +131,29 @@ class VolumeLifecycle(VolumeCommands):
         return VolumeOutcome(f"{outcome.reason}; {end}", True, outcome.vm, outcome.volume)
 
     def remove_vm(self, vm: str) -> Outcome:
-        """Forget a VM that is off, and delete its volumes. What cannot be deleted is left, and said in a warning."""
+        """Forget a VM that is off, and delete its snapshots and volumes. What is left is said in a warning."""
         self._refuse_local(self._view.snapshot().vm(vm).value.volumes)
         removed: list[str] = []
+        snapshots: list[StoredSnapshot] = []
 
         def remove(record: VmRecord) -> tuple[Op, ...]:
             self._refuse_local(record.volumes)
+            refuse_busy(record)
+            snapshots[:] = read_snapshots(self._store, record)
             claims = claims_on(self._store, record.volumes)
             now = self._clock.utc_iso()
             removed[:] = map(claim_key, record.volumes)
             missing = [each for each in record.volumes if claim_key(each) not in claims]
             made = (claiming(new_claim(each, record, now, "removing")) for each in missing)
-            return (*(self._kept(claim, "removing") for claim in claims.values()), *made)
+            kept = (self._kept(claim, "removing") for claim in claims.values())
+            return (*kept, *made, *(removing(each, now) for each in snapshots))
 
         outcome = self._undefine(vm, remove)
         deleted, warnings = [], []
+        for each in snapshots:
+            problem, _ = self._snapshot_work.remove(each.value.vm, each.value.name)
+            if problem:
+                warnings.append(f"{each.value.title} is left: {problem}; {REPAIR} tries again")
         for key in removed:
             claim = claim_on(self._store, key)
             problem = self._deleted(claim) if claim else ""
@@ -193,13 +194,19 @@ class VolumeLifecycle(VolumeCommands):
 
     def unfinished_volumes(self) -> tuple[Unfinished, ...]:
         """What `repair_volumes` would do something about, or cannot yet."""
-        return tuple(found for found, _ in self._unfinished())
+        found = [each for each, _ in self._unfinished_snapshots()]
+        return (*found, *(each for each, _ in self._unfinished()))
 
     def repair_volumes(self) -> tuple[Unfinished, ...]:
-        """Bring to an end what was begun with volumes, and make claims and records fit; what is left afterwards."""
+        """Bring to an end what was begun with snapshots and volumes, and make claims and records fit; what is left."""
+        problems = self._repair_snapshots()
         for _, claim in self._unfinished():
             self._repair(claim)
-        return self.unfinished_volumes()
+        snapshots = [
+            replace(each, problem=problems.get(stored.key, each.problem))
+            for each, stored in self._unfinished_snapshots()
+        ]
+        return (*snapshots, *(each for each, _ in self._unfinished()))
 
     def _unfinished(self) -> Iterator[tuple[Unfinished, Stored[VolumeClaim] | VmRecord]]:
         snapshot, claims = self._view.snapshot(), every_claim(self._store)

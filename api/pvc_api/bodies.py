@@ -22,6 +22,7 @@ from pvc_core.maintenance import DEFAULT_FOR_S, MAX_FOR_S
 from pvc_core.metadata import LIST_FIELDS
 from pvc_core.model import Name, RuleKind, Settings, VmMetadata
 from pvc_core.plan_document import PlanDocument
+from pvc_core.vm_snapshots import MAX_SNAPSHOTS
 
 
 def _patch_of(
@@ -198,6 +199,20 @@ class VmVolumeQuery(WaitQuery, frozen=True):
     """What becomes of a volume that is a disk of the VM no more."""
 
     delete: Annotated[bool, msgspec.Meta(description="Delete it, with what it holds")] = False
+
+
+class VmSnapshotBody(Body, frozen=True):
+    """A snapshot of the VM. name: empty, it is called after the time.
+
+    keep: it is automatic, and of those only so many, the newest, stay; 0: it is not, and stays until it is removed.
+    """
+
+    name: str = ""
+    keep: Annotated[int, msgspec.Meta(ge=0, le=MAX_SNAPSHOTS)] = 0
+
+
+class RollbackBody(Body, frozen=True):
+    """Nothing has to be said."""
 
 
 class VolumeRepairBody(Body, frozen=True):

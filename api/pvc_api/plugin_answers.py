@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pvc_api.views import Answer, SettingValue
-from pvc_core.model import PluginTrouble
+from pvc_core.plugin_troubles import PluginTrouble
 
 
 class DriverView(Answer, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pvc_api.plugin_answers import DriverView, OptionView, PluginOnNode, PluginView
 from pvc_core.errors import NotFound
-from pvc_core.model import Member, PluginTrouble, Settings
+from pvc_core.model import Member, Settings
+from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.registry import PluginInfo, Registry
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 

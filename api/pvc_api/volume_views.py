@@ -12,7 +12,7 @@ from pvc_core.model import VmRecord
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import VmVolume
-from pvc_core.volume_lifecycle import Unfinished
+from pvc_core.volume_claims import Unfinished
 
 
 class VmVolumeList(Answer, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class VmVolumeOutcome(Answer, frozen=True, kw_only=True):
 
 
 class UnfinishedVolumeView(Answer, frozen=True, kw_only=True):
-    """A volume with which something was begun; remedy: what a repair does about it."""
+    """A volume, or a snapshot of a VM, with which something was begun; remedy: what a repair does about it."""
 
     volume: str
     vm: str
@@ -50,7 +50,7 @@ class UnfinishedVolumeView(Answer, frozen=True, kw_only=True):
 
 
 class UnfinishedVolumes(Answer, frozen=True, kw_only=True):
-    """What was begun with volumes of VMs and has not come to an end."""
+    """What was begun with volumes and snapshots of VMs and has not come to an end."""
 
     volumes: tuple[UnfinishedVolumeView, ...]
 

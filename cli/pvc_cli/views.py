@@ -66,8 +66,31 @@ class VmVolume(TypedDict):
     problem: str
 
 
+class SnapshotVolume(TypedDict):
+    """A volume in a snapshot of a VM."""
+
+    device: str
+    backend: str
+    pool: str
+    name: str
+    snapshot: str
+    size_bytes: int
+
+
+class VmSnapshot(TypedDict):
+    """A snapshot of a VM."""
+
+    name: str
+    state: str
+    since: str
+    at: str
+    consistency: str
+    automatic: bool
+    volumes: list[SnapshotVolume]
+
+
 class UnfinishedVolume(TypedDict):
-    """A volume with which something was begun."""
+    """A volume, or a snapshot of a VM, with which something was begun."""
 
     volume: str
     vm: str

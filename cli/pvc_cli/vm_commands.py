@@ -24,6 +24,7 @@ COMMANDS = {
     "undefine": "pvc_cli.vm_definition:undefine",
     "remove": "pvc_cli.vm_removal:remove",
     "volume": "pvc_cli.vm_volumes:volume",
+    "snapshot": "pvc_cli.vm_snapshots:snapshot",
     "info": "pvc_cli.vm_show:info",
     "list": "pvc_cli.vm_show:list_",
     "explain": "pvc_cli.vm_places:explain",

@@ -131,7 +131,8 @@ def rename(session: Session, vm: str, new_name: str) -> None:
 def undefine(session: Session, vm: str, force: bool, yes: bool) -> None:
     """Forget VM, which must be off.
 
-    Its record, metadata and definition are gone after that. Its volumes are not touched.
+    Its record, metadata and definition are gone after that. Its volumes are not touched;
+    one with snapshots is not forgotten.
 
     With --force also a VM that is not off, if its node is lost: nothing recovers it then, and when the node is there
     again, it cuts the guest's power.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from pvc_cli.following import follow, seconds_to_wait, wait_options
 from pvc_cli.output import emit, note
 from pvc_cli.references import resolve_vm, vm_argument
 from pvc_cli.session import Session, output_option, pass_session
+from pvc_cli.storage_volumes import COPY_S
 from pvc_cli.tables import Cell, Table
 from pvc_cli.views import UnfinishedVolume, VmVolume
 from pvc_cli.words import NOTHING, counted, volume_title
@@ -119,10 +121,10 @@ def remove(
 @output_option
 @pass_session
 def repair(session: Session, yes: bool) -> None:
-    """Bring to an end what was begun with volumes of any VM.
+    """Bring to an end what was begun with volumes and snapshots.
 
-    A command that dies half-way leaves a note of what it was about: a volume that is to be deleted, or was being made.
-    This lists all of them, asks, and does what stands there.
+    A command that dies half-way leaves a note of what it was about: a volume that is to be deleted, or was being made,
+    a snapshot that was being taken or gone back to. This lists all of them, asks, and does what stands there.
     """
     document = session.api.get("cluster", "volume-repair")
     found: list[UnfinishedVolume] = document["volumes"]
@@ -131,8 +133,9 @@ def repair(session: Session, yes: bool) -> None:
         return
     for one in found:
         click.echo(f"{one['volume']} ({one['vm']}): {one['problem']}; {one['remedy']}", err=True)
-    confirmed(f"Do that with {counted(len(found), 'volume')}?", yes, "repair")
-    document = session.api.post("cluster", "volume-repair", body={}).document
+    confirmed(f"Do that with {counted(len(found), 'thing')}?", yes, "repair")
+    patient = replace(session.api, patience_s=COPY_S)
+    document = patient.post("cluster", "volume-repair", body={}).document
     left: list[UnfinishedVolume] = document["volumes"]
     words = [f"{one['volume']}: {one['problem']}" for one in left] or ["done"]
     emit(session.output, document, lambda: "\n".join(words), lambda: [one["volume"] for one in left])

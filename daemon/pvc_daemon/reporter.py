@@ -12,7 +12,8 @@ from pvc_core import layout
 from pvc_core.codec import encode
 from pvc_core.errors import Conflict, HypervisorError, StoreUnavailable
 from pvc_core.events import EventKind, Happening
-from pvc_core.model import DomainReport, NodeReport, PluginTrouble, Settings
+from pvc_core.model import DomainReport, NodeReport, Settings
+from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.ports import Clock, ClusterStore, Create, Domain, Hypervisor, Set, Thread, Threads
 from pvc_core.storage_reports import BackendReport
 

@@ -14,7 +14,8 @@ from pvc_api.cluster_views import status_of
 from pvc_api.drain_views import drain_view
 from pvc_core import layout
 from pvc_core.election import Holder
-from pvc_core.model import DrainReport, NodeMode, PluginTrouble, Settings, VmState
+from pvc_core.model import DrainReport, NodeMode, Settings, VmState
+from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_snapshot, a_vm, uuid_of
 

@@ -31,12 +31,12 @@ from pvc_cli.words import MOOD_OF_STATE
 from pvc_core import task_records
 from pvc_core.capacity import Capacity, NodeLoss, Stranded
 from pvc_core.events import Event
-from pvc_core.model import PluginTrouble
 from pvc_core.notification_test import NotificationAnswer, NotificationTest
 from pvc_core.pause_record import Pause
 from pvc_core.placement import Decision, Ranked, Rejection
 from pvc_core.plan_document import BalanceDocument, PlanDocument
 from pvc_core.planner import Stay, Step
+from pvc_core.plugin_troubles import PluginTrouble
 
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
 ALL = list(commands())
@@ -46,6 +46,7 @@ WANTED = """
     vm define|meta|modify|dump|rename|undefine|remove|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
     vm:volume list|add|remove|repair
+    vm:snapshot list|show|add|rollback|remove
     node list|info|flush|ready|fence|confirm-fenced|fence-test|maintenance
     node:fence-device add|list|remove|clear
     cluster status|settings|maintenance|capacity|snapshot|balance|apply|plan|notify-test

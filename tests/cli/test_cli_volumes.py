@@ -116,7 +116,13 @@ def test_a_volume_is_deleted_only_when_that_is_confirmed(run: Cli) -> None:
 def test_a_vm_is_removed_with_its_volumes_only_when_that_is_confirmed(run: Cli) -> None:
     vm = a_vm(state="stopped", volumes=[DATA])
     answer = an_outcome("web1 is undefined; deleted: ceph vms/data")
-    api = FakeApi({"GET /vm/web1": vm, f"DELETE /vm/{vm['uuid']}": {**answer, "warnings": ["ceph vms/logs is left"]}})
+    api = FakeApi(
+        {
+            "GET /vm/web1": vm,
+            f"GET /vm/{vm['uuid']}/snapshot": {"snapshots": []},
+            f"DELETE /vm/{vm['uuid']}": {**answer, "warnings": ["ceph vms/logs is left"]},
+        }
+    )
     assert run("vm", "remove", "web1", api=api).status == 2
     assert api.bodies("DELETE") == []
     ran = run("vm", "remove", "web1", "-y", api=api)

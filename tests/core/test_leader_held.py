@@ -16,6 +16,7 @@ from pvc_core.leader_actions import StartHeld, StartVm
 from pvc_core.model import Settings, VmRecord, VmState
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_vm
+from pvc_core.vm_snapshot_standing import SnapshotStanding
 
 S = VmState
 NO_RESERVE = Settings(memory_reserve_mib=0)
@@ -159,3 +160,8 @@ def test_each_starts_once_as_soon_as_it_fits_and_what_is_left_fits_nowhere(
     for vm in (cluster.vm(vm.name) for vm in vms):
         assert (vm.state is S.RUNNING) == (vm.uuid in started)
         assert vm.state is S.RUNNING or vm.memory_mib > max(free_mib)
+
+
+def test_one_that_a_snapshot_keeps_off_waits_for_that(play: Play) -> None:
+    cluster = play([drained(), a_node("hv2")], [held(snapshots=SnapshotStanding(kept_off="old"))])
+    assert cluster.decisions() == ()

@@ -10,6 +10,7 @@ from pvc_core.leader import CancelMove, MoveVm, StartVm
 from pvc_core.model import NodeMode, Settings, VmState
 from pvc_core.ports import Entry
 from pvc_core.testing.builders import a_node, a_vm, uuid_of
+from pvc_core.vm_snapshot_standing import SnapshotStanding
 from pvc_core.vm_states import VmEvent
 
 S, E = VmState, VmEvent
@@ -263,3 +264,13 @@ def test_flush_ready_and_flush_in_quick_succession_end_flushed(play: Play) -> No
     cluster.commands.flush("hv1")
     cluster.plays()
     assert (len(cluster.on("hv2")), cluster.node("hv1").mode) == (12, NodeMode.FLUSHED)
+
+
+def test_an_autostart_vm_that_a_snapshot_keeps_off_is_left_with_the_reason(play: Play) -> None:
+    kept_off = a_vm(state="stopped", node_autostart=True, snapshots=SnapshotStanding(names=("old",), kept_off="old"))
+    cluster = play([a_node("hv1", mode="flushed"), a_node("hv2")], [kept_off])
+    cluster.commands.ready("hv1")
+    cluster.plays()
+    assert (cluster.vm("web1").state, cluster.state()["hv1"][0]) == (S.STOPPED, "ready")
+    drain = cluster.node("hv1").drain
+    assert drain.stayed[kept_off.uuid].startswith("is kept off: its snapshot old")

@@ -18,6 +18,7 @@ from pvc_core.leader_actions import RetryVm
 from pvc_core.model import Settings, VmRecord, VmState
 from pvc_core.registry import Registry
 from pvc_core.testing.builders import a_node, a_vm
+from pvc_core.vm_snapshot_standing import SnapshotStanding
 from pvc_core.vm_states import VmEvent, advance
 
 S, E = VmState, VmEvent
@@ -109,3 +110,7 @@ def test_however_many_nodes_there_are_it_comes_to_rest(
     assert record.state is S.FAILED
     assert len(cluster.done(RetryVm)) == len(record.failed_on) - 1 <= times
     assert len(set(record.failed_on)) == len(record.failed_on)
+
+
+def test_one_that_a_snapshot_keeps_off_is_not_tried(play: Play) -> None:
+    assert play(four(), [failed("hv1", snapshots=SnapshotStanding(kept_off="old"))], TWICE).decisions() == ()

@@ -17,6 +17,7 @@ from pvc_core import vm_states_diagram
 from pvc_core.errors import Refused
 from pvc_core.model import VmRecord, VmState
 from pvc_core.testing.builders import a_vm
+from pvc_core.vm_snapshot_standing import SnapshotStanding
 from pvc_core.vm_states import OFF, REFUSALS, RULES, NodeChange, Rule, VmEvent, advance, rule_for
 
 S, E = VmState, VmEvent
@@ -358,3 +359,15 @@ def test_what_its_owner_was_stopping_or_has_stopped_is_never_recovered(event: Vm
     for state in (*OFF, S.SHUTTING_DOWN):
         with pytest.raises(Refused):
             after_event(a_vm(state=state), event)
+
+
+def test_a_vm_that_a_snapshot_keeps_off_does_not_leave_off_by_any_event() -> None:
+    for (state, event), rule in RULES.items():
+        kept_off = a_vm(state=state, snapshots=SnapshotStanding(names=("old",), kept_off="old"), held=True)
+        if state not in OFF:
+            continue
+        if rule.to in OFF:
+            assert advance(kept_off, event, "because", NOW, "hv2").state in OFF
+            continue
+        with pytest.raises(Refused, match=r"web1: is kept off: its snapshot old is being taken, or gone back to"):
+            advance(kept_off, event, "because", NOW, "hv2")

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from dying_store import Dying, Killed
 from stored_cluster import ANY, StoredCluster
 from stored_cluster import vm as record_of
 
@@ -17,7 +18,7 @@ from pvc_core.cluster_view import ClusterView
 from pvc_core.commands import Commands
 from pvc_core.errors import AlreadyExists, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.model import Member, VmState
-from pvc_core.ports import Delete, Op
+from pvc_core.ports import Delete
 from pvc_core.storage import StorageBackendEntry, StorageCapability, StorageSite
 from pvc_core.system_clock import SystemClock
 from pvc_core.testing.driver_suite import registry_with
@@ -25,7 +26,6 @@ from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.testing.memory_storage import MemoryStorage
 from pvc_core.testing.played_agents import xml
 from pvc_core.volume_claims import every_claim
-from pvc_plugins.stores.embedded import SqliteStore
 
 MIB = 2**20
 
@@ -225,27 +225,6 @@ def test_a_volume_that_is_to_be_deleted_is_so_also_when_its_vm_is_undefined_firs
     cluster.commands.undefine("web1")
     assert cluster.commands.repair_volumes() == ()
     assert (storage.names(), purposes(cluster)) == ([], {})
-
-
-class Killed(BaseException):
-    """The process dies."""
-
-
-class Dying(SqliteStore):
-    """Ends its process before or after one of its transactions."""
-
-    def __init__(self, url: str, at: int, *, before: bool) -> None:
-        super().__init__(url)
-        self._at, self._before, self._count = at, before, 0
-
-    def transaction(self, ops: Sequence[Op]) -> tuple[int, ...]:
-        self._count += 1
-        if self._count == self._at and self._before:
-            raise Killed
-        done = super().transaction(ops)
-        if self._count == self._at:
-            raise Killed
-        return done
 
 
 COMMANDS: dict[str, Callable[[Commands], object]] = {

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dying_store: a store whose process dies before or after one of its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pvc_core.ports import Op
+from pvc_plugins.stores.embedded import SqliteStore
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+class Dying(SqliteStore):
+    """Ends its process before or after one of its transactions."""
+
+    def __init__(self, url: str, at: int, *, before: bool) -> None:
+        super().__init__(url)
+        self._at, self._before, self._count = at, before, 0
+
+    def transaction(self, ops: Sequence[Op]) -> tuple[int, ...]:
+        self._count += 1
+        if self._count == self._at and self._before:
+            raise Killed
+        done = super().transaction(ops)
+        if self._count == self._at:
+            raise Killed
+        return done

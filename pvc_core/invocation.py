@@ -32,8 +32,8 @@ class AskedApi(Protocol):
     def post(self, *path: str, body: Mapping[str, object]) -> Answered:
         """What is answered to a body."""
 
-    def request(self, method: str, *path: str) -> Answered:
-        """As `post`, by any method."""
+    def request(self, method: str, *path: str, parameters: Mapping[str, str] | None = None) -> Answered:
+        """As `post`, by any method. parameters: the query."""
 
 
 class ShownTable(Protocol):

@@ -255,11 +255,8 @@ class CephCluster(Startable):
         self.admin.command("auth import", data=user.keyring().encode())
 
     def _is_safe_to_destroy(self, number: int) -> bool:
-        try:
-            self.admin.command("osd safe-to-destroy", ids=[str(number)])
-        except CephCommandError:
-            return False
-        return True
+        answer = self.admin.command("osd safe-to-destroy", ids=[str(number)])
+        return number in answer["safe_to_destroy"]
 
     def _end(self, name: str, signal_number: int) -> None:
         process = self.processes.get(name)

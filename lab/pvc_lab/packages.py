@@ -44,6 +44,7 @@ CEPH_PACKAGES = (
     "python3-rados",
     "python3-rbd",
     "qemu-block-extra",  # QEMU's RBD driver
+    "udev",  # udevadm, which ceph-volume asks about disks
 )
 """What a Ceph cluster for tests is made of, and what speaks to it."""
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +27,13 @@ POOL = "/storage/ceph/pool"
 def api(cluster: Cluster, ceph_cluster: CephCluster) -> Iterator[httpx.Client]:
     """An admin's client on a cluster with a stopped VM web1."""
     cluster.has([a_node("hv1")], [a_vm("web1", state="stopped")])
+    with client_on(cluster, ceph_cluster) as client:
+        yield client
+
+
+@contextmanager
+def client_on(cluster: Cluster, ceph_cluster: CephCluster) -> Iterator[httpx.Client]:
+    """An admin's."""
     registry = Registry.load((), {"ceph": {"conf": str(ceph_cluster.conf_path), "timeout_s": 5}}, disabled_env="")
     process = ApiProcess(registry.open_store(cluster.url), registry)
     process.connection.open()
@@ -132,6 +141,33 @@ def test_an_osd_goes_out_and_in_again(api: httpx.Client) -> None:
     assert (shown["name"], shown["up"], shown["in_cluster"], shown["device_class"]) == ("osd.1", True, True, "ssd")
     unknown = api.post("/storage/ceph/osd/9", json={"in_cluster": True}).json()
     assert (unknown["code"], "osd.0" in unknown["detail"]) == ("not_found", True)
+
+
+def test_an_osd_is_made_by_the_node_with_the_disk_as_a_task(api: httpx.Client) -> None:
+    given = api.post("/storage/ceph/osd", json={"node": "hv1", "device": "/dev/sdb", "device_class": "ssd"})
+    task = given.json()
+    assert (given.status_code, task["node"], task["kind"]) == (202, "hv1", "ceph-osd-add"), given.text
+    assert task["parameters"] == {"device": "/dev/sdb", "device_class": "ssd"}
+    assert given.headers["Location"] == task["watch"]
+    for body, field in (({"node": "hv9", "device": "/dev/sdb"}, "hv9"), ({"node": "hv1", "device": "sdb"}, "device")):
+        refused = api.post("/storage/ceph/osd", json=body)
+        assert (refused.status_code in (404, 422), field in refused.text) == (True, True), refused.text
+
+
+def test_an_osd_is_removed_by_the_node_on_whose_host_it_runs_or_by_the_one_that_is_named(api: httpx.Client) -> None:
+    host = platform.node()
+    refused = api.delete("/storage/ceph/osd/osd.1").json()
+    assert (refused["code"], f"is on {host}, which is no node" in refused["detail"]) == ("refused", True), refused
+    given = api.delete("/storage/ceph/osd/osd.1", params={"node": "hv1"})
+    assert (given.status_code, given.json()["kind"], given.json()["parameters"]) == (202, "ceph-osd-remove", {"osd": 1})
+    unknown = api.delete("/storage/ceph/osd/osd.9", params={"node": "hv1"}).json()
+    assert (unknown["code"], "osd.0" in unknown["detail"]) == ("not_found", True)
+
+
+def test_a_node_whose_host_has_the_osd_is_found(cluster: Cluster, ceph_cluster: CephCluster) -> None:
+    cluster.has([a_node(platform.node())])
+    with client_on(cluster, ceph_cluster) as api:
+        assert api.delete("/storage/ceph/osd/2").json()["node"] == platform.node()
 
 
 def test_a_flag_of_all_osds_is_set_and_taken_away_and_others_are_none(api: httpx.Client) -> None:

@@ -58,7 +58,7 @@ WANTED = """
     connection add|list|remove|use
     storage:ceph status|util
     storage:ceph:pool list|add|remove|set
-    storage:ceph:osd list|in|out|set|unset
+    storage:ceph:osd list|add|remove|in|out|set|unset
     storage:ceph:volume list|add|resize|rename|clone|upload|download|remove
     storage:ceph:volume:snapshot list|add|rename|protect|rollback|remove
     storage:directory:pool list

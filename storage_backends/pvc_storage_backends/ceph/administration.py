@@ -147,12 +147,18 @@ def _check_unused(ceph: CephBackend, pool: str) -> None:
 
 def take_part(ceph: CephBackend, osd: str, wanted: bool) -> str:
     """Let an OSD, `7` or `osd.7`, hold data or no more; what it is called. Its data moves then. Raises `NotFound`."""
-    number = osd.removeprefix("osd.")
-    known = [str(each) for each in ceph.connection.command("osd ls")]
-    if number not in known:
-        raise NotFound("OSD", osd[:80], _names(known))
-    order(ceph.connection, "osd in" if wanted else "osd out", Subject("OSD", number), ids=[number])
+    number = known_osd(ceph, osd)
+    order(ceph.connection, "osd in" if wanted else "osd out", Subject("OSD", str(number)), ids=[str(number)])
     return f"osd.{number}"
+
+
+def known_osd(ceph: CephBackend, osd: str) -> int:
+    """The number of an OSD, `7` or `osd.7`, that there is. Raises `NotFound`."""
+    known = {str(number): int(number) for number in ceph.connection.command("osd ls")}
+    number = known.get(osd.removeprefix("osd."))
+    if number is None:
+        raise NotFound("OSD", osd[:80], _names(known))
+    return number
 
 
 def set_flag(ceph: CephBackend, flag: str, wanted: bool) -> None:

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from pvc_core.contributions import ApiBody
+from pvc_core.contributions import ApiBody, ApiQuery
+
+DEVICE = r"^/dev/[A-Za-z0-9][A-Za-z0-9/._:@+=-]{0,254}$"
+DEVICE_CLASS = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$"
 
 
 class CephCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +150,20 @@ class CephOsdPart(ApiBody, frozen=True, kw_only=True):
     """Whether an OSD is to hold data."""
 
     in_cluster: bool
+
+
+class NewCephOsd(ApiBody, frozen=True, kw_only=True):
+    """An OSD to be made on a disk of a node, such as /dev/sdb, on which nothing is. device_class: "" for Ceph's own."""
+
+    node: str
+    device: Annotated[str, msgspec.Meta(pattern=DEVICE)]
+    device_class: Annotated[str, msgspec.Meta(pattern=DEVICE_CLASS)] = ""
+
+
+class CephOsdQuery(ApiQuery, frozen=True, kw_only=True):
+    """The node whose OSD it is; "": the one on whose host Ceph says it is."""
+
+    node: str = ""
 
 
 class CephFlag(ApiBody, frozen=True, kw_only=True):

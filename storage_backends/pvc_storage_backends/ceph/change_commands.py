@@ -6,6 +6,9 @@ Imported when one of them is run, and not before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from pvc_core.invocation import Invocation
@@ -58,6 +61,36 @@ def pool_remove(invocation: Invocation, pool: str, yes: bool) -> None:
     invocation.show(document, lambda: str(document["reason"]), lambda: [pool])
 
 
+@click.command("add")
+@click.argument("node")
+@click.argument("device")
+@click.option("--class", "device_class", default="", help="Its device class, such as ssd.  [default: Ceph decides]")
+@click.pass_obj
+def osd_add(invocation: Invocation, node: str, device: str, device_class: str) -> None:
+    """Make an OSD on DEVICE of NODE, such as /dev/sdb, on which nothing is.
+
+    The node does that as a task: `pvc task wait` shows how far it is.
+    """
+    body = {"node": node, "device": device, "device_class": device_class}
+    _given(invocation, invocation.api.post(*CEPH, "osd", body=body).document)
+
+
+@click.command("remove")
+@osd_argument
+@click.option("--node", default="", help="The node with its disk.  [default: the one on whose host it last ran]")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def osd_remove(invocation: Invocation, osd: str, node: str, yes: bool) -> None:
+    """Remove OSD, such as osd.7, once all that it holds is elsewhere, and free its disk.
+
+    Its node does that as a task, which may take hours: `pvc task wait` shows how far it is. Until nothing is lost by
+    it `pvc task cancel` calls it off, and the OSD takes part as before.
+    """
+    invocation.confirm(f"Move the data of {osd} to others, remove it and wipe its disk?", yes, "remove")
+    where = {"node": node} if node else {}
+    _given(invocation, invocation.api.request("DELETE", *CEPH, "osd", osd, parameters=where).document)
+
+
 @click.command("in")
 @osd_argument
 @click.pass_obj
@@ -94,3 +127,9 @@ def _told(invocation: Invocation, name: str, *path: str, body: dict[str, object]
     """Ask for a change, and say what has been done."""
     document = invocation.api.post(*CEPH, *path, body=body).document
     invocation.show(document, lambda: str(document["reason"]), lambda: [name])
+
+
+def _given(invocation: Invocation, task: Mapping[str, Any]) -> None:
+    """Say which task has been given, and how to follow it."""
+    sentence = f"{task['node']} is to {task['title']}: `pvc task wait {task['id']}` shows how far it is"
+    invocation.show(task, lambda: sentence, lambda: [task["id"]])

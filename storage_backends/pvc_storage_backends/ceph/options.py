@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,12 @@ class Options(msgspec.Struct, frozen=True):
     """Who guests are to Ceph, with `profile rbd` for mon and osd; empty: `user`, who may do more than they need."""
     secret: str = ""
     """The UUID of libvirt's secret with the guests' key; empty: one that follows from the cluster and the user."""
+    osd_layout: Literal["lvm", "raw"] = "lvm"
+    """How `ceph-volume` lays a new OSD on a disk; `raw` for hosts that activate their OSDs at boot in their own way."""
+    osd_start: tuple[str, ...] = ("/usr/bin/systemctl", "enable", "--now", "ceph-osd@{osd}")
+    """What starts an OSD with the layout `raw`; `{osd}` is its number."""
+    osd_stop: tuple[str, ...] = ("/usr/bin/systemctl", "disable", "--now", "ceph-osd@{osd}")
+    """What ends an OSD before its disk is freed."""
     timeout_s: Annotated[float, msgspec.Meta(ge=1, le=60)] = 10.0
     """How long a single question to Ceph may take, in seconds."""
 
@@ -31,6 +37,9 @@ class Options(msgspec.Struct, frozen=True):
         for name in (self.user, self.guest_user):
             if name.startswith("client."):
                 raise ValueError(f"the user {name!r} is written without `client.`")
+        for command in (self.osd_start, self.osd_stop):
+            if not command or not command[0].startswith("/"):
+                raise ValueError(f"the command {list(command)} does not begin with the whole path of a program")
         if self.secret:
             UUID(self.secret)
 

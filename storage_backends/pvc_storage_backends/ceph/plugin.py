@@ -9,6 +9,7 @@ from pvc_core import (
     ApiResource,
     CliCommand,
     ConfigSection,
+    NodeTaskEntry,
     PluginOptions,
     StorageBackend,
     StorageBackendEntry,
@@ -56,6 +57,13 @@ def pvc_api_resources() -> Sequence[ApiResource]:
 
 
 @hookimpl
+def pvc_node_tasks() -> Sequence[NodeTaskEntry]:
+    from pvc_storage_backends.ceph.osd_tasks import task_entries
+
+    return task_entries()
+
+
+@hookimpl
 def pvc_cli_commands() -> Sequence[CliCommand]:
     return (
         *volume_commands(NAME, lists_pools=False),
@@ -66,6 +74,8 @@ def pvc_cli_commands() -> Sequence[CliCommand]:
         _command("pool set", f"{_CHANGES}:pool_set", "Change a setting of a pool."),
         _command("pool remove", f"{_CHANGES}:pool_remove", "Remove a pool and all that is in it."),
         _command("osd list", f"{_COMMANDS}:osd_list", "List the OSDs, and how full they are."),
+        _command("osd add", f"{_CHANGES}:osd_add", "Make an OSD on a free disk of a node."),
+        _command("osd remove", f"{_CHANGES}:osd_remove", "Remove an OSD once its data is elsewhere."),
         _command("osd in", f"{_CHANGES}:osd_in", "Let an OSD hold data."),
         _command("osd out", f"{_CHANGES}:osd_out", "Move the data of an OSD to others."),
         _command("osd set", f"{_CHANGES}:osd_set", "Set a flag of all OSDs, such as noout."),

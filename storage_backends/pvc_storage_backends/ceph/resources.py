@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""resources: what the API serves below /storage/ceph beside volumes: the cluster itself, its pools and its OSDs.
+"""resources: what the API serves below /storage/ceph beside volumes: the cluster itself, and its pools.
 
 Every answer begins with the question whether the monitors have a quorum: a connection from before goes on telling what
 was then, that all is well among it.
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from pvc_core.contributions import ApiResource, ApiSite, api_method
-from pvc_core.errors import StorageUnavailable
+from pvc_core.contributions import ApiResource, api_method
 from pvc_core.storage_serving import NOT_HERE, NOT_SO, OpenedOnce
 from pvc_core.volume_claims import every_claim, owner_name
 from pvc_storage_backends.ceph import administration, figures
 from pvc_storage_backends.ceph.answers import (
     CephFlag,
-    CephOsdList,
-    CephOsdPart,
     CephOutcome,
     CephPoolList,
     CephPoolSetting,
@@ -27,19 +24,19 @@ from pvc_storage_backends.ceph.answers import (
     CephUse,
     NewCephPool,
 )
-from pvc_storage_backends.ceph.backend import CephBackend
-from pvc_storage_backends.ceph.connection import Connection
+from pvc_storage_backends.ceph.cluster_resource import OfTheCluster, outcome
+from pvc_storage_backends.ceph.osd_resources import OneOsd, Osds
 
 
 def cluster_resources(opened: OpenedOnce) -> Sequence[ApiResource]:
     """The resources, which share a backend with those of its volumes."""
-    served: tuple[tuple[str, type[_OfTheCluster], str], ...] = (
+    served: tuple[tuple[str, type[OfTheCluster], str], ...] = (
         ("/status", Status, "How the Ceph cluster is"),
         ("/util", Use, "How full the Ceph cluster is"),
         ("/pool", Pools, "The pools of the Ceph cluster"),
         ("/pool/{pool}", OnePool, "A pool of the Ceph cluster"),
         ("/osd", Osds, "The OSDs of the Ceph cluster"),
-        ("/osd/{osd}", OneOsd, "Whether an OSD holds data"),
+        ("/osd/{osd}", OneOsd, "An OSD of the Ceph cluster"),
         ("/flag/{flag}", Flag, "A flag of all OSDs"),
     )
     return tuple(
@@ -48,25 +45,7 @@ def cluster_resources(opened: OpenedOnce) -> Sequence[ApiResource]:
     )
 
 
-class _OfTheCluster:
-    """What all of them share."""
-
-    def __init__(self, opened: OpenedOnce, site: ApiSite) -> None:
-        self._opened = opened
-        self._site = site
-
-    def ceph(self) -> CephBackend:
-        """The cluster, whose monitors have a quorum. Raises `StorageUnavailable`, within bounded time."""
-        backend = cast(CephBackend, self._opened.at(self._site))
-        backend.check_quorum()
-        return backend
-
-    def connection(self) -> Connection:
-        """To the same."""
-        return self.ceph().connection
-
-
-class Status(_OfTheCluster):
+class Status(OfTheCluster):
     """/status"""
 
     @api_method("viewer", CephStatus)
@@ -76,7 +55,7 @@ class Status(_OfTheCluster):
         resp.media = figures.status_of(ask("status"), ask("health", detail="detail"), ask("mon dump"))
 
 
-class Use(_OfTheCluster):
+class Use(OfTheCluster):
     """/util"""
 
     @api_method("viewer", CephUse)
@@ -86,7 +65,7 @@ class Use(_OfTheCluster):
         resp.media = figures.util_of(ask("osd pool ls", detail="detail"), ask("df", detail="detail"))
 
 
-class Pools(_OfTheCluster):
+class Pools(OfTheCluster):
     """/pool"""
 
     @api_method("viewer", CephPoolList)
@@ -105,7 +84,7 @@ class Pools(_OfTheCluster):
         resp.media = outcome(req, f"pool {body.name} is made for volumes")
 
 
-class OnePool(_OfTheCluster):
+class OnePool(OfTheCluster):
     """/pool/{pool}"""
 
     @api_method("admin", CephOutcome, body=CephPoolSetting, problems=NOT_SO)
@@ -122,40 +101,12 @@ class OnePool(_OfTheCluster):
         resp.media = outcome(req, f"pool {pool} is removed, with all that was in it")
 
     def _vms_in(self, pool: str) -> set[str]:
-        store, backend = self._site.store, self._opened.entry.name
+        store, backend = self.site.store, self.opened.entry.name
         claims = [stored.value for stored in every_claim(store)]
         return {owner_name(store, claim) for claim in claims if (claim.backend, claim.pool) == (backend, pool)}
 
 
-class Osds(_OfTheCluster):
-    """/osd"""
-
-    @api_method("viewer", CephOsdList)
-    def on_get(self, req: Any, resp: Any) -> None:
-        """List the OSDs, how full they are, and the flags that are set for all of them."""
-        ask = self.connection().command
-        tree, dump = ask("osd tree"), ask("osd dump")
-        used: figures.Document = {}
-        problem = ""
-        try:
-            used = ask("osd df", to="mgr")
-        except StorageUnavailable as error:  # that no manager answers hides no OSD
-            problem = f"no manager tells how full they are: {error.problem}"
-        resp.media = figures.osds_of(tree, dump, administration.FLAGS, used, problem)
-
-
-class OneOsd(_OfTheCluster):
-    """/osd/{osd}"""
-
-    @api_method("admin", CephOutcome, body=CephOsdPart, problems=NOT_SO)
-    def on_post(self, req: Any, resp: Any, osd: str) -> None:
-        """Let an OSD hold data, or no more: what it holds then moves to others."""
-        wanted = req.context.json.in_cluster
-        name = administration.take_part(self.ceph(), osd, wanted)
-        resp.media = outcome(req, f"{name} is {'in' if wanted else 'out'}")
-
-
-class Flag(_OfTheCluster):
+class Flag(OfTheCluster):
     """/flag/{flag}"""
 
     @api_method("admin", CephOutcome, body=CephFlag, problems=NOT_SO)
@@ -164,9 +115,3 @@ class Flag(_OfTheCluster):
         wanted = req.context.json.set
         administration.set_flag(self.ceph(), flag, wanted)
         resp.media = outcome(req, f"{flag} is {'set' if wanted else 'set no longer'}")
-
-
-def outcome(req: Any, reason: str) -> CephOutcome:
-    """The answer to a change; the reason also stands in the audit log."""
-    req.context.outcome = reason
-    return CephOutcome(reason=reason)

@@ -39,6 +39,8 @@ class EventKind(enum.StrEnum):
     VM_VOLUME_ADDED = "vm_volume_added"
     VM_VOLUME_REMOVED = "vm_volume_removed"
     VM_VOLUME_RELEASED = "vm_volume_released"
+    VM_VOLUME_RENAMING = "vm_volume_renaming"
+    VM_VOLUME_RENAMED = "vm_volume_renamed"
     VM_VOLUME_FAILED = "vm_volume_failed"
     VOLUME_DELETED = "volume_deleted"
     VM_SNAPSHOT_BEGUN = "vm_snapshot_begun"
@@ -126,6 +128,8 @@ MEANINGS: Mapping[EventKind, str] = {
     EventKind.VM_VOLUME_ADDED: "A VM has another volume as a disk.",
     EventKind.VM_VOLUME_REMOVED: "A volume is to be no disk of a VM any more.",
     EventKind.VM_VOLUME_RELEASED: "A VM's guest has let go of a volume that was removed from the VM.",
+    EventKind.VM_VOLUME_RENAMING: "A volume of a VM is about to get another name; the VM is kept off until it has.",
+    EventKind.VM_VOLUME_RENAMED: "A volume of a VM has another name, or keeps its own because its storage refused.",
     EventKind.VM_VOLUME_FAILED: "A guest that runs does not get a disk, or does not let go of one; it is tried again.",
     EventKind.VOLUME_DELETED: "A volume of a VM is deleted with what it held.",
     EventKind.VM_SNAPSHOT_BEGUN: "A snapshot of a VM is about to be taken.",

@@ -62,7 +62,7 @@ def _request(record: VmRecord, snapshot: ClusterSnapshot, at_home: bool = False)
 
 def _waits(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
     """Whether the VM is off and held; a home that is coming back starts it itself."""
-    if record.snapshots.kept_off:
+    if record.kept_off:
         return False
     if not record.held or record.state is not VmState.STOPPED or changes.unreadable_ledger(snapshot, record.node):
         return False

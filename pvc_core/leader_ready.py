@@ -102,8 +102,8 @@ def _bring_back(
         wanted = record.held or record.metadata.node_autostart
         if not wanted or attempts:
             return "done"
-        if record.snapshots.kept_off:
-            return LeaveVm(node, record.uuid, record.snapshots.kept_off_reason)
+        if record.kept_off:
+            return LeaveVm(node, record.uuid, record.kept_off)
         return _start_at_home(record, node, snapshot, placer)
     if record.node == node:
         return "wait" if attempts and record.state is VmState.STARTING else "done"

@@ -40,7 +40,7 @@ def relocations(record: VmRecord, settings: Settings) -> int:
 
 def _may_be_tried(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
     is_due = record.state is VmState.FAILED and 0 < len(record.failed_on) <= relocations(record, snapshot.settings)
-    return is_due and not record.snapshots.kept_off and not changes.unreadable_ledger(snapshot, record.node)
+    return is_due and not record.kept_off and not changes.unreadable_ledger(snapshot, record.node)
 
 
 def _request(record: VmRecord) -> PlacementRequest:

@@ -18,7 +18,7 @@ from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.shut_out_record import ShutOut
 from pvc_core.storage_reports import BackendReport
 from pvc_core.vm_snapshot_standing import SnapshotStanding
-from pvc_core.vm_volumes import VmVolume
+from pvc_core.vm_volumes import VmVolume, renaming_reason
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
@@ -115,6 +115,11 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is in this state: the sentence of the last decision."""
     changed_at: str = ""
     """Wall-clock time of the last change, for people."""
+
+    @property
+    def kept_off(self) -> str:
+        """Why it does not start, the VM being the subject, while something goes on with its volumes; "" if it may."""
+        return self.snapshots.kept_off_reason or renaming_reason(self.volumes)
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,6 +155,8 @@ class VmDefinitions(CommandBase):
         """
 
         def release(record: VmRecord) -> tuple[Op, ...]:
+            if record.kept_off:
+                raise Refused(record.name, record.kept_off)
             refuse_snapshots(record)
             claims = claims_on(self._store, record.volumes).values()
             return releasing(claim for claim in claims if claim.value.purpose == "attached")
@@ -238,8 +240,8 @@ class VmDefinitions(CommandBase):
         def decide(snapshot: ClusterSnapshot) -> Change:
             stored = snapshot.vm(vm)
             before = stored.value
-            if before.snapshots.kept_off:
-                raise Refused(before.name, before.snapshots.kept_off_reason)
+            if before.kept_off:
+                raise Refused(before.name, before.kept_off)
             metadata = self._checked(apply_patch(before.metadata, patch), snapshot, tuple(patch))
             warnings[:] = metadata_warnings(snapshot, metadata, tuple(patch))
             if metadata == before.metadata:
@@ -271,8 +273,8 @@ class VmDefinitions(CommandBase):
     @staticmethod
     def _refuse_in_between(record: VmRecord) -> None:
         """Raises `Refused` while something goes on that a change of the VM must not get between."""
-        if record.snapshots.kept_off:
-            raise Refused(record.name, record.snapshots.kept_off_reason)
+        if record.kept_off:
+            raise Refused(record.name, record.kept_off)
         if record.state is VmState.MIGRATING:
             raise Refused(record.name, f"is migrating to {record.target}; `pvc vm start` cancels the migration")
 

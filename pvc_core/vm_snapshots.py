@@ -143,12 +143,12 @@ def new_snapshot(record: VmRecord, name: str, identity: str, definition: str, no
 
 
 def refuse_busy(record: VmRecord) -> None:
-    """Raise `Refused` while something is done with a snapshot of the VM that another must not get between."""
+    """Raise `Refused` while something is done with snapshots or volumes of the VM that another must not get between."""
     standing = record.snapshots
     if standing.taking:
         raise Refused(record.name, f"its snapshot {standing.taking} is being taken")
-    if standing.kept_off:
-        raise Refused(record.name, standing.kept_off_reason)
+    if record.kept_off:
+        raise Refused(record.name, record.kept_off)
 
 
 def refuse_snapshots(record: VmRecord) -> None:

@@ -144,15 +144,15 @@ def advance(
 
     `target` belongs to MIGRATE, RELOCATE, RETRY and RECOVER, `permanent` to the first two; `now` is wall-clock time for
     people. The same object comes back when nothing changes. Raises `Refused` when the event cannot happen in this
-    state, or would start a VM that a snapshot keeps off.
+    state, or would start a VM that is kept off.
     """
     rule = rule_for(record.state, event)
     if isinstance(rule, str):
         raise Refused(record.name, rule)
     if rule.same and not (event in (VmEvent.SHUTDOWN, VmEvent.STOP) and record.held):
         return record
-    if record.snapshots.kept_off and record.state in OFF and rule.to not in OFF:
-        raise Refused(record.name, record.snapshots.kept_off_reason)
+    if record.kept_off and record.state in OFF and rule.to not in OFF:
+        raise Refused(record.name, record.kept_off)
     if event is VmEvent.START_FAILED:
         return msgspec.structs.replace(record, reason=reason, changed_at=now)
     disables = rule.disables or (event is VmEvent.STOP and record.after_shutdown == "disabled")

@@ -18,7 +18,7 @@ import msgspec
 from pvc_core import layout
 from pvc_core.errors import InvalidInput
 
-Purpose = Literal["attached", "creating", "removing"]
+Purpose = Literal["attached", "creating", "removing", "renaming"]
 _DEVICE = re.compile(r"vd[a-z]{1,2}")
 DEVICE_RULE = "vda to vdz, then vdaa to vdzz"
 MARK = "ua-pvc-"
@@ -30,7 +30,8 @@ class VmVolume(msgspec.Struct, frozen=True, kw_only=True):
 
     node: the host on which it lies; "" for storage that all nodes reach. id: drawn when it was added, and kept whatever
     its name becomes, so that it is known among the disks of a guest that runs. leaving: it is to be the VM's no more,
-    and is still until its guest, which runs, has let go of it.
+    and is still until its guest, which runs, has let go of it. renaming: the name that it is about to get, "" for none;
+    until that is over nobody knows which of both it has.
     """
 
     device: str
@@ -40,6 +41,7 @@ class VmVolume(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     id: str = ""
     leaving: bool = False
+    renaming: str = ""
 
     @property
     def mark(self) -> str:
@@ -55,8 +57,9 @@ class VmVolume(msgspec.Struct, frozen=True, kw_only=True):
 class VolumeClaim(msgspec.Struct, frozen=True, kw_only=True):
     """To which VM a volume belongs. There is one per volume, so that no two VMs ever have the same.
 
-    vm: its UUID, vm_name: what it was called then. purpose: it is a disk of the VM, is being made for it, or is being
-    removed for good; with the last two, whoever finds them later knows what a process that died had begun.
+    vm: its UUID, vm_name: what it was called then. purpose: it is a disk of the VM, is being made for it, is being
+    removed for good, or is the name that one of its volumes is about to get; with these, whoever finds them later knows
+    what a process that died had begun.
     """
 
     schema: int = layout.SCHEMA_VERSION
@@ -78,6 +81,15 @@ class VolumeClaim(msgspec.Struct, frozen=True, kw_only=True):
     def title(self) -> str:
         """How people are told of the volume."""
         return VmVolume(device="", backend=self.backend, pool=self.pool, name=self.name, node=self.node).title
+
+
+def renaming_reason(volumes: Iterable[VmVolume]) -> str:
+    """Why a VM with these volumes does not start, the VM being the subject; "" when none is getting another name."""
+    for volume in volumes:
+        if volume.renaming:
+            repair = "if nobody does so any more, `pvc vm volume repair` brings it to an end"
+            return f"is kept off: {volume.title} is getting the name {volume.renaming}; {repair}"
+    return ""
 
 
 def claim_key(volume: VmVolume) -> str:

@@ -64,6 +64,8 @@ def refuse_claimed(store: ClusterStore, key: str) -> None:
         raise Refused(value.title, f"is being removed; if nobody does so any more, {REPAIR} goes on with it")
     if value.purpose == "creating":
         raise Refused(value.title, f"is being made for {vm}; if that has ended, {REPAIR} clears it away")
+    if value.purpose == "renaming":
+        raise Refused(value.title, f"is what a volume of {vm} is about to be called")
     raise Refused(value.title, f"is a volume of {vm} already")
 
 

@@ -21,7 +21,6 @@ from pvc_core.ports import Create, Delete, Op
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.storage import StorageBackend, check_volume_size
 from pvc_core.vm_snapshot_changes import StoredSnapshot, read_snapshots, removing
-from pvc_core.vm_snapshot_rollback import VmSnapshotRollback
 from pvc_core.vm_snapshots import refuse_busy
 from pvc_core.vm_states import OFF
 from pvc_core.vm_volumes import Purpose, VmVolume, VolumeClaim, claim_key
@@ -38,6 +37,7 @@ from pvc_core.volume_claims import (
     refuse_claimed,
 )
 from pvc_core.volume_commands import VolumeOutcome
+from pvc_core.volume_renaming import VolumeRenaming
 
 WORK_S = 120.0
 """How long a backend may take to make or delete a volume."""
@@ -45,7 +45,7 @@ LET_GO_S = 15.0
 """How long a command waits for a guest to let go of a volume that is to be deleted."""
 
 
-class VolumeLifecycle(VmSnapshotRollback):
+class VolumeLifecycle(VolumeRenaming):
     """Commands that make and delete volumes."""
 
     def create_volume(
@@ -195,18 +195,24 @@ class VolumeLifecycle(VmSnapshotRollback):
     def unfinished_volumes(self) -> tuple[Unfinished, ...]:
         """What `repair_volumes` would do something about, or cannot yet."""
         found = [each for each, _ in self._unfinished_snapshots()]
+        found += [each for each, _, _ in self._unfinished_renamings()]
         return (*found, *(each for each, _ in self._unfinished()))
 
     def repair_volumes(self) -> tuple[Unfinished, ...]:
         """Bring to an end what was begun with snapshots and volumes, and make claims and records fit; what is left."""
         problems = self._repair_snapshots()
+        unnamed = self._repair_renamings()
         for _, claim in self._unfinished():
             self._repair(claim)
         snapshots = [
             replace(each, problem=problems.get(stored.key, each.problem))
             for each, stored in self._unfinished_snapshots()
         ]
-        return (*snapshots, *(each for each, _ in self._unfinished()))
+        renamings = [
+            replace(each, problem=unnamed.get(volume.id, each.problem))
+            for each, _, volume in self._unfinished_renamings()
+        ]
+        return (*snapshots, *renamings, *(each for each, _ in self._unfinished()))
 
     def _unfinished(self) -> Iterator[tuple[Unfinished, Stored[VolumeClaim] | VmRecord]]:
         snapshot, claims = self._view.snapshot(), every_claim(self._store)
@@ -227,6 +233,8 @@ class VolumeLifecycle(VmSnapshotRollback):
         """What is wrong, and what is done about it."""
         stored = snapshot.vms.get(claim.vm)
         has_it = stored is not None and claim.key in map(claim_key, stored.value.volumes)
+        if claim.purpose == "renaming" and stored is not None and _is_getting(claim.name, stored.value):
+            return None  # told of the volume itself
         if claim.purpose == "removing":
             if has_it and stored is not None and stored.value.state not in OFF:
                 return "it is to be deleted, and its guest has not let go of it", "nothing, before it has"
@@ -258,3 +266,7 @@ class VolumeLifecycle(VmSnapshotRollback):
         reason = f"{newest.value.title} is nobody's any more"
         happening = Happening(EventKind.VM_VOLUME_RELEASED, reason, newest.value.vm_name, newest.value.vm)
         self._forget(newest, reason, happening)
+
+
+def _is_getting(name: str, record: VmRecord) -> bool:
+    return any(volume.renaming == name for volume in record.volumes)

@@ -34,7 +34,7 @@ from pvc_api.resources.tasks import TaskCollection, TaskResource
 from pvc_api.resources.tokens import Token, TokenCollection
 from pvc_api.resources.vm_actions import VmDefinition, VmNode, VmPlacement, VmRename, VmState
 from pvc_api.resources.vm_snapshots import VmSnapshot, VmSnapshotCollection, VmSnapshotRollback
-from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection, VolumeRepair
+from pvc_api.resources.vm_volumes import VmVolume, VmVolumeCollection, VmVolumeRename, VolumeRepair
 from pvc_api.resources.vms import Vm, VmCollection
 from pvc_api.services import Services
 
@@ -81,6 +81,7 @@ def _routes(services: Services) -> dict[str, object]:
         "/vm/{vm}/rename": VmRename(services),
         "/vm/{vm}/volume": VmVolumeCollection(services),
         "/vm/{vm}/volume/{device}": VmVolume(services),
+        "/vm/{vm}/volume/{device}/rename": VmVolumeRename(services),
         "/vm/{vm}/snapshot": VmSnapshotCollection(services),
         "/vm/{vm}/snapshot/{name}": VmSnapshot(services),
         "/vm/{vm}/snapshot/{name}/rollback": VmSnapshotRollback(services),

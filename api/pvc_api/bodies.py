@@ -105,7 +105,7 @@ class VmVolumeBody(Body, frozen=True):
 
 
 class RenameBody(Body, frozen=True):
-    """The VM's new name."""
+    """The new name of a VM, or of a volume of one."""
 
     name: str
 

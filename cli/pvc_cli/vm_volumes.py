@@ -117,6 +117,23 @@ def remove(
 
 
 @volume.command()
+@vm_argument
+@click.argument("device")
+@click.argument("new_name", metavar="NEW-NAME")
+@output_option
+@pass_session
+def rename(session: Session, vm: str, device: str, new_name: str) -> None:
+    """Give the volume that is DEVICE of VM another name in its pool.
+
+    In the storage and in PVC, or not at all. The VM has to be off, and does not start meanwhile; one with snapshots,
+    which know the volume by its name, is refused.
+    """
+    path = ("vm", resolve_vm(session, vm), "volume", device, "rename")
+    answer = replace(session.api, patience_s=COPY_S).post(*path, body={"name": new_name})
+    _conclude(session, answer, 0)
+
+
+@volume.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output_option
 @pass_session

@@ -211,3 +211,12 @@ def test_a_volume_is_leaving_until_the_guest_has_let_go_of_it(api: httpx.Client,
     assert problem(api.post("/vm/web2/volume", json=DATA))[:2] == (409, "refused")
     again = api.delete("/vm/web1/volume/vda").json()
     assert (again["changed"], again["reason"]) == (False, "memory vms/data is leaving web1 already")
+
+
+def test_a_volume_of_a_vm_that_is_off_gets_another_name(api: httpx.Client, cluster: Cluster) -> None:
+    api.post("/vm/web1/volume", json=DATA)
+    answer = api.post("/vm/web1/volume/vda/rename", json={"name": "files"})
+    assert (answer.status_code, answer.json()["volume"]) == (200, {**SHOWN, "name": "files"})
+    assert answer.json()["reason"] == "memory vms/data is called files now"
+    assert problem(api.post("/vm/web1/volume/vda/rename", json={"name": "logs"}))[:2] == (409, "already_exists")
+    assert [one["name"] for one in api.get("/vm/web1/volume").json()["volumes"]] == ["files"]

@@ -45,7 +45,7 @@ NAMES = [name for name, _, _ in ALL]
 WANTED = """
     vm define|meta|modify|dump|rename|undefine|remove|info|list|explain
     vm start|restart|shutdown|stop|disable|migrate|move|unmigrate
-    vm:volume list|add|remove|repair
+    vm:volume list|add|remove|rename|repair
     vm:snapshot list|show|add|rollback|remove
     node list|info|flush|ready|fence|confirm-fenced|fence-test|maintenance
     node:fence-device add|list|remove|clear

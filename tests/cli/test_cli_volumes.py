@@ -80,6 +80,13 @@ def test_a_volume_is_taken_away_by_its_device(run: Cli) -> None:
 WATCH = "/api/v1/vm/1/volume?since=4"
 
 
+def test_a_volume_gets_another_name_by_its_device(run: Cli) -> None:
+    reason = "ceph vms/data is called files now"
+    api = FakeApi({"POST /vm/web1/volume/vdb/rename": an_outcome(reason)})
+    assert run("vm", "volume", "rename", "web1", "vdb", "files", api=api).out == f"{reason}\n"
+    assert api.bodies() == [{"name": "files"}]
+
+
 def test_a_guest_that_has_to_follow_is_pointed_at_and_waited_for_when_so_wanted(run: Cli) -> None:
     reason = "ceph vms/data is vdb of web1; its guest follows"
     attaching = {**a_list({**DATA, "state": "attaching", "problem": "no quorum"}), "settled": False}

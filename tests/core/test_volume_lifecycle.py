@@ -231,6 +231,7 @@ COMMANDS: dict[str, Callable[[Commands], object]] = {
     "create": lambda commands: commands.create_volume("web1", "memory", "vms", "new", MIB),
     "delete": lambda commands: commands.delete_volume("web1", "vda"),
     "remove": lambda commands: commands.remove_vm("web1"),
+    "rename": lambda commands: commands.rename_volume("web1", "vda", "files"),
 }
 
 
@@ -259,6 +260,8 @@ def test_whenever_a_process_dies_repair_leaves_the_old_state_or_the_new_one(
     has = [each.name for each in record_of(cluster).volumes] if "web1" in vms else []
     assert sorted(has) == sorted(purposes(cluster))
     assert set(purposes(cluster).values()) <= {"attached"}
+    if command == "rename":
+        cluster.commands.start("web1")
     assert set(has) <= set(storage.names()), "a VM has a volume that there is not"
     kept = {"data", "logs"} - set(has)
     assert kept.isdisjoint(storage.names()), "what was to be deleted is there"

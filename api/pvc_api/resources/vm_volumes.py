@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vm_volumes: /vm/{vm}/volume and /vm/{vm}/volume/{device}: which volumes are disks of a VM."""
+"""vm_volumes: /vm/{vm}/volume and what is below it: which volumes are disks of a VM, and what they are called."""
 
 from __future__ import annotations
 
 import falcon
 
-from pvc_api.bodies import VmVolumeBody, VmVolumeQuery, VolumeRepairBody, WaitQuery, WatchQuery
+from pvc_api.bodies import RenameBody, VmVolumeBody, VmVolumeQuery, VolumeRepairBody, WaitQuery, WatchQuery
 from pvc_api.conditional import etag, if_match
 from pvc_api.documentation import ETAG, documented
 from pvc_api.lookup import Lookup
@@ -96,6 +96,26 @@ class VmVolume:
         with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
             commands = self._services.commands
             outcome = (commands.delete_volume if req.context.query.delete else commands.remove_volume)(uuid, device)
+        _answer(self._services, req, resp, outcome, done_status=200)
+
+
+class VmVolumeRename:
+    """/vm/{vm}/volume/{device}/rename"""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lookup = Lookup(services.view, services.store)
+
+    @documented("VMs", "operator", {200: VmVolumeOutcome}, problems=(404, 409, 412), body=RenameBody)
+    def on_post(self, req: falcon.Request, resp: falcon.Response, vm: str, device: str) -> None:
+        """Give the volume that is this disk of a VM another name in its pool: in the storage and in PVC, or not at all.
+
+        The VM has to be off, and does not start until that is over.
+        """
+        body: RenameBody = req.context.json
+        uuid = self._lookup.newest_vm(vm).value.uuid
+        with if_match(req, lambda snapshot: snapshot.vm(uuid).version, vm):
+            outcome = self._services.commands.rename_volume(uuid, device, body.name)
         _answer(self._services, req, resp, outcome, done_status=200)
 
 

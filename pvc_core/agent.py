@@ -20,6 +20,7 @@ from pvc_core.agent_actions import (
     Migrate,
     Record,
     Start,
+    TakeSnapshot,
     Terminate,
 )
 from pvc_core.agent_disks import disks_of_ended, disks_of_running
@@ -142,7 +143,7 @@ def _stray(case: _Case) -> Step:
 
 def _when_running(case: _Case) -> Step:
     if case.is_active:
-        return _stuck_in_a_migration(case) or _sooner(_settles(case), _disks(case))
+        return _stuck_in_a_migration(case) or _snapshot(case) or _sooner(_settles(case), _disks(case))
     if case.domain is not None:
         return Terminate(case.uuid, f"the domain is {case.domain.state.value}: clear it away"), None
     if case.has_powered_itself_off:
@@ -156,6 +157,17 @@ def _when_running(case: _Case) -> Step:
         reason = f"the guest ended{detail}; {count} failures in {window_s} s, giving up; {_how_to_go_on(case)}"
         return Record(case.uuid, VmEvent.GAVE_UP, reason), None
     return Record(case.uuid, VmEvent.GONE, f"the guest ended{detail} while it should run"), None
+
+
+def _snapshot(case: _Case) -> Step | None:
+    """A snapshot that is to be taken here, or was when the daemon or the guest ended. None: there is none.
+
+    Before anything else is done with the guest, since it may have been left frozen.
+    """
+    name = case.record.snapshots.taking
+    if not name or (case.domain is not None and case.domain.job_active):
+        return None
+    return TakeSnapshot(case.uuid, name, f"its snapshot {name} is to be taken"), None
 
 
 def _disks(case: _Case) -> Step:
@@ -275,7 +287,7 @@ def shutdown_timeout_s(record: VmRecord, settings: Settings) -> int:
 def _when_off(case: _Case) -> Step:
     """stopped, failed, disabled: nothing may run."""
     if case.domain is None:
-        return disks_of_ended(case.record), None
+        return _snapshot(case) or (disks_of_ended(case.record), None)
     return Terminate(case.uuid, f"it runs, but its record says {case.record.state}", told=case.is_active), None
 
 

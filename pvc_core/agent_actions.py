@@ -109,5 +109,14 @@ class LetGo:
     reason: str
 
 
+@dataclass(frozen=True)
+class TakeSnapshot:
+    """Bring the snapshot that the record says is to be taken to its end: taken, or nothing left of it."""
+
+    uuid: str
+    name: str
+    reason: str
+
+
 DiskAction = LookAtDisks | AttachDisk | DetachDisk | LetGo
-Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record | DiskAction
+Action = Start | AskShutdown | Terminate | Migrate | CancelMigration | LookAtPeer | Record | TakeSnapshot | DiskAction

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from pvc_core.guest_holds import HoldsGuests
 from pvc_core.host_secrets import HostSecret
 
 # ---------------------------------------------------------------------------------------------- the store
@@ -224,11 +225,10 @@ class DomainEvent:
     detail: str = ""
 
 
-class Hypervisor(Protocol):
+class Hypervisor(HoldsGuests, Protocol):
     """The hypervisor of this host. Domains are transient: the record, not the host, keeps the definition.
 
-    Thread-safe; calls on different domains run side by side. Every failure is a `HypervisorError`; with
-    `connection_lost` set when the hypervisor did not answer. It reconnects by itself.
+    Thread-safe, domains side by side; it reconnects. Failures are `HypervisorError`s; `connection_lost`: no answer.
     """
 
     def start(self) -> None:

@@ -140,7 +140,11 @@ class VmSnapshotCommands(VolumeCommands):
 
     @staticmethod
     def _refuse_running(record: VmRecord, snapshot: ClusterSnapshot) -> None:
-        raise Refused(record.name, "is running; stop it first")
+        """Raises `Refused` where nobody could make its guest hold still."""
+        node = snapshot.nodes.get(record.node)
+        if node is None or not node.is_alive:
+            liveness = node.liveness if node else "not known"
+            raise Refused(record.name, f"runs on {record.node}, whose daemon is {liveness} and could not take it")
 
     def _take(self, record: VmRecord, snapshot: VmSnapshot, warnings: tuple[str, ...]) -> SnapshotOutcome:
         """The VM is off and stays so meanwhile."""
@@ -167,6 +171,10 @@ class VmSnapshotCommands(VolumeCommands):
         state = snapshot.value.state
         if state is VmSnapshotState.ROLLING_BACK or (state is VmSnapshotState.CREATING and record.snapshots.kept_off):
             raise Refused(snapshot.value.title, f"is in use; if nobody works with it any more, see {REPAIR}")
+        if is_node_s(record, name):
+            self._say_removing(record.uuid, name)
+            reason = f"{snapshot.value.title} is called off; {record.node} removes what there is of it"
+            return SnapshotOutcome(reason, record, None)
         was_ready = state is VmSnapshotState.READY
         snapshot = self._say_removing(record.uuid, name) or snapshot
         problem, gone = self._snapshot_work.remove(record.uuid, name)
@@ -179,14 +187,18 @@ class VmSnapshotCommands(VolumeCommands):
         return SnapshotOutcome(f"{snapshot.value.title} is removed", newest.value if newest else record, None)
 
     def _say_removing(self, uuid: str, name: str) -> StoredSnapshot | None:
-        """Write that it is to be removed, and that nothing else is done with it; as it was, None: it is gone."""
+        """Write that it is to be removed, and that nothing else is done with it but by its guest's node.
+
+        As it was; None when it is gone.
+        """
         for _ in range(ATTEMPTS):
             vm, snapshot = read_both(self._store, uuid, name)
             if snapshot is None or snapshot.value.state is VmSnapshotState.REMOVING:
                 return snapshot
             ops = [removing(snapshot, self._clock.utc_iso())]
             if vm is not None:
-                ops.append(changes.write_vm(vm, _at_rest(vm.value, name)))
+                left = vm.value if is_node_s(vm.value, name) else _at_rest(vm.value, name)
+                ops.append(changes.write_vm(vm, left))
             try:
                 self._store.transaction(ops)
             except Conflict:
@@ -199,6 +211,11 @@ class VmSnapshotCommands(VolumeCommands):
         _, snapshot = read_both(self._store, uuid, name)
         if snapshot is not None and snapshot.value.state is VmSnapshotState.REMOVING:
             self._store.transaction([kept(snapshot, self._clock.utc_iso())])
+
+
+def is_node_s(record: VmRecord, name: str) -> bool:
+    """Whether the node of the guest has to do with it still: it may hold the guest still for it."""
+    return record.snapshots.taking == name and record.state not in OFF
 
 
 def _at_rest(record: VmRecord, name: str) -> VmRecord:

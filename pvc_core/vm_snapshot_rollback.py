@@ -30,7 +30,7 @@ from pvc_core.vm_snapshot_changes import (
     roll_back,
     rolled_back,
 )
-from pvc_core.vm_snapshot_commands import SnapshotOutcome, VmSnapshotCommands
+from pvc_core.vm_snapshot_commands import SnapshotOutcome, VmSnapshotCommands, is_node_s
 from pvc_core.vm_snapshot_work import WORK_S, keeping
 from pvc_core.vm_snapshots import SnapshotVolume, VmSnapshot, VmSnapshotState, refuse_busy, refuse_other_volumes
 from pvc_core.vm_states import OFF
@@ -180,6 +180,12 @@ def _words(value: VmSnapshot, snapshot: ClusterSnapshot) -> tuple[str, str] | No
         return "the record of its VM does not parse", "nothing, before it does"
     if value.vm not in snapshot.vms:
         return "its VM is no more", "it is removed"
+    vm = snapshot.vms[value.vm].value
+    if is_node_s(vm, value.name):
+        return (
+            f"{vm.node} is to take it, or to end what it has begun",
+            f"nothing, since {vm.node} does so when it is there",
+        )
     if value.state is VmSnapshotState.REMOVING:
         return "it is to be removed, and is not yet", "it is removed"
     if value.state is VmSnapshotState.ROLLING_BACK:

@@ -83,7 +83,8 @@ def show(session: Session, vm: str, name: str) -> None:
 def add(session: Session, vm: str, name: str, keep: int | None, wait: bool | None, timeout_s: float) -> None:
     """Remember as NAME what VM is now, with all its volumes.
 
-    VM must be off. Without NAME it is called after the time. With --keep older automatic snapshots are removed, never
+    All of them at one moment: a guest that runs is frozen by its agent until then, or, without one, its processors
+    are stopped. Without NAME it is called after the time. With --keep older automatic snapshots are removed, never
     those made without it.
 
     For example: pvc vm snapshot add web1 before-upgrade --wait

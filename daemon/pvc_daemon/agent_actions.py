@@ -25,6 +25,7 @@ from pvc_core.agent_actions import (
     Migrate,
     Record,
     Start,
+    TakeSnapshot,
     Terminate,
 )
 from pvc_core.agent_memory import VmMemory
@@ -35,8 +36,10 @@ from pvc_core.fence_standing import waits_for_leader
 from pvc_core.journal import Journal
 from pvc_core.model import Ledger, NodeRecord, VmRecord, VmState
 from pvc_core.ports import Check, Clock, ClusterStore, DomainState, Entry, Hypervisor, MigrationProgress, Set
+from pvc_core.storage_access import StorageAccess
 from pvc_core.volume_claims import letting_go
 from pvc_daemon.guest_disks import GuestDisks
+from pvc_daemon.guest_snapshots import GuestSnapshots
 from pvc_daemon.own_records import OwnRecords
 
 log = structlog.get_logger(__name__)
@@ -58,9 +61,11 @@ class AgentActions:
         on_progress: Callable[[str, int], None],
         journal: Journal,
         disks: GuestDisks,
+        storage: StorageAccess,
     ) -> None:
         self._node = node
         self._disks = disks
+        self._snapshots = GuestSnapshots(node, store, hypervisor, clock, journal, storage, records.absorb)
         self._journal = journal
         self._store = store
         self._hypervisor = hypervisor
@@ -98,6 +103,8 @@ class AgentActions:
                     self._disks.change(action, fresh.value, learn, self._tell)
             case LetGo():
                 self._let_go(action)
+            case TakeSnapshot():
+                self._snapshots.take(action.uuid, action.name)
 
     # --------------------------------------------------------------------------------------------- record
 

@@ -23,6 +23,7 @@ from pvc_core.errors import BrokenRecord, HypervisorError, PvcError, StoreUnavai
 from pvc_core.journal import Journal
 from pvc_core.model import VmRecord
 from pvc_core.ports import Clock, ClusterStore, Domain, DomainEvent, Hypervisor, Thread, Threads
+from pvc_core.storage_access import StorageAccess
 from pvc_daemon.agent_actions import AgentActions
 from pvc_daemon.guest_disks import DiskOf, GuestDisks
 from pvc_daemon.leftover_guests import LeftoverGuests
@@ -49,11 +50,12 @@ class AgentLoop:
         journal: Journal,
         threads: Threads,
         disk_of: DiskOf,
+        storage: StorageAccess,
         on_volumes: Callable[[], None] = lambda: None,
     ) -> None:
         """`disk_of`: describes the disk that a volume is on this node, or raises a `PvcError`.
 
-        on_volumes: called when `volumes_seen` is another.
+        storage: the backends as seen from this node. on_volumes: called when `volumes_seen` is another.
         """
         self._node = node
         self._store = store
@@ -63,7 +65,7 @@ class AgentLoop:
         self._threads = threads
         self.records = OwnRecords(store, node, self.wake, threads)
         disks = GuestDisks(node, hypervisor, clock, disk_of)
-        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal, disks)
+        self._actions = AgentActions(node, store, hypervisor, clock, self.records, on_progress, journal, disks, storage)
         self._leftovers = LeftoverGuests(node, store, hypervisor, clock, journal, threads, self.wake)
         self._lock = threads.lock()
         self._busy: dict[str, Action] = {}

@@ -108,6 +108,7 @@ class NodeDaemon:
             journal,
             threads,
             self._secrets.disk_of,
+            access,
             self._report_soon,
         )
         self._tasks = TaskRunner(

@@ -23,6 +23,7 @@ import pytest
 from pvc_core.testing.hypervisor_harness import Bench, HypervisorTestbed
 from pvc_core.testing.hypervisor_rules_connections import ConnectionRules
 from pvc_core.testing.hypervisor_rules_disks import DiskRules
+from pvc_core.testing.hypervisor_rules_holds import HoldRules
 from pvc_core.testing.hypervisor_rules_life import LifeRules
 from pvc_core.testing.hypervisor_rules_migration import MigrationRules
 from pvc_core.testing.hypervisor_rules_secrets import SecretRules
@@ -30,7 +31,7 @@ from pvc_core.testing.hypervisor_rules_secrets import SecretRules
 __all__ = ["Bench", "HypervisorContract", "HypervisorTestbed"]
 
 
-class HypervisorContract(LifeRules, DiskRules, SecretRules, ConnectionRules, MigrationRules):
+class HypervisorContract(LifeRules, DiskRules, HoldRules, SecretRules, ConnectionRules, MigrationRules):
     """All rules of `pvc_core.ports.Hypervisor`. A subclass has a fixture `testbed`."""
 
     @pytest.fixture

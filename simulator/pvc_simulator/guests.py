@@ -47,6 +47,8 @@ class SimulatedDomain:
     """A migration away from here is under way."""
     cancelled: str = ""
     """Why that migration is to be broken off."""
+    is_suspended: bool = False
+    """Its processors stand still."""
     began_s: float = field(default=0.0)
     life: int = field(default_factory=lambda: next(_LIVES))
     """Another one after every start, the same one after a migration."""
@@ -56,7 +58,7 @@ class SimulatedDomain:
         return Domain(
             uuid=self.uuid,
             name=self.name,
-            state=self.state,
+            state=DomainState.PAUSED if self.is_suspended else self.state,
             memory_mib=self.memory_mib,
             vcpus=self.vcpus,
             cpu_time_ns=int((now_s - self.began_s) * 1e8),

@@ -177,6 +177,28 @@ class SimulatedHypervisor:
         domain.xml = without_disk(domain.xml, device)
         self._machine.tell(DomainEvent(uuid, DomainEventKind.DISKS, "a disk was detached"))
 
+    def freeze(self, uuid: str, timeout_s: float) -> bool:
+        """No guest here has an agent."""
+        self._running_daemon()
+        self._active(uuid)
+        return False
+
+    def thaw(self, uuid: str, timeout_s: float) -> bool:
+        self._running_daemon()
+        return False
+
+    def suspend(self, uuid: str) -> None:
+        self._running_daemon()
+        self._active(uuid).is_suspended = True
+
+    def resume(self, uuid: str) -> bool:
+        self._running_daemon()
+        domain = self._machine.domains.get(uuid)
+        if domain is None or not domain.is_suspended:
+            return False
+        domain.is_suspended = False
+        return True
+
     def _active(self, uuid: str) -> SimulatedDomain:
         domain = self._machine.domains.get(uuid)
         if domain is None:

@@ -16,11 +16,13 @@ from pvc_core.changes import edit_ledger, reservation_of
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.events import Event, EventKind
 from pvc_core.journal import Journal
-from pvc_core.model import Ledger, VmMetadata, VmRecord, VmState
+from pvc_core.model import Ledger, Settings, VmMetadata, VmRecord, VmState
 from pvc_core.ports import Create, DomainState, Hypervisor
+from pvc_core.storage_access import OutsideNodes, StorageAccess
 from pvc_core.system_clock import SystemClock
 from pvc_core.system_threads import SYSTEM_THREADS
 from pvc_core.testing.builders import a_volume
+from pvc_core.testing.driver_suite import registry_of
 from pvc_core.testing.hypervisor_harness import Bench, Guest, listed
 from pvc_core.vm_states import VmEvent
 from pvc_core.vm_volumes import VmVolume
@@ -61,7 +63,9 @@ class AgentBench:
     def agent(self, node: str, hypervisor: Hypervisor) -> None:
         journal = Journal(self._clock, lambda: f"agent:{node}")
         parts = (self.store, hypervisor, self._clock, lambda: True, lambda *_: None, journal, SYSTEM_THREADS)
-        loop = AgentLoop(node, *parts, lambda volume: self.testbed.disk(volume.device, volume.mark))
+        registry = registry_of()
+        storage = StorageAccess(registry.calls, registry.storage_backends, OutsideNodes(registry, Settings).backend)
+        loop = AgentLoop(node, *parts, lambda volume: self.testbed.disk(volume.device, volume.mark), storage)
         loop.start()
         self._cleanup.callback(loop.close)
 

@@ -404,3 +404,57 @@ class TellsKeys(Broken):
             super().ensure_secret(secret)
         except HypervisorError as error:
             raise HypervisorError(f"{error.reason}: {secret.key or 'nothing'}") from error
+
+
+# -------------------------------------------------------------------------------------------------- holds
+
+
+class SleepsOn(Broken):
+    """Lets a guest go on only if it has stopped it itself."""
+
+    breaks = ("what_one_has_suspended_another_lets_go_on",)
+
+    def __init__(self, url: str, node: str) -> None:
+        super().__init__(url, node)
+        self.suspended: set[str] = set()
+
+    def suspend(self, uuid: str) -> None:
+        super().suspend(uuid)
+        self.suspended.add(uuid)
+
+    def resume(self, uuid: str) -> bool:
+        return uuid in self.suspended and super().resume(uuid)
+
+
+class Restless(Broken):
+    """Says yes, and stops nothing."""
+
+    breaks = ("a_guest_that_is_suspended_is_paused_and_goes_on_in_the_same_life",)
+
+    def suspend(self, uuid: str) -> None:
+        if uuid not in self.definitions:
+            super().suspend(uuid)
+
+
+class TakesASleeperForFrozen(Broken):
+    """Believes that every guest has an agent."""
+
+    breaks = ("a_guest_without_an_agent_is_not_frozen",)
+
+    def freeze(self, uuid: str, timeout_s: float) -> bool:
+        super().freeze(uuid, timeout_s)
+        return True
+
+
+class InsistsOnGoingOn(Broken):
+    """Takes what goes on already for a mistake."""
+
+    breaks = (
+        "to_let_go_on_what_does_is_no_error",
+        "a_guest_that_is_not_there_cannot_hold_still_and_needs_not_go_on",
+    )
+
+    def resume(self, uuid: str) -> bool:
+        if not super().resume(uuid):
+            raise HypervisorError("it is not suspended")
+        return True

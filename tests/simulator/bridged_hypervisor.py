@@ -80,6 +80,18 @@ class BridgedHypervisor:
     def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
         self._call(lambda: self._inner.detach_disk(uuid, device, timeout_s))
 
+    def freeze(self, uuid: str, timeout_s: float) -> bool:
+        return self._call(lambda: self._inner.freeze(uuid, timeout_s))
+
+    def thaw(self, uuid: str, timeout_s: float) -> bool:
+        return self._call(lambda: self._inner.thaw(uuid, timeout_s))
+
+    def suspend(self, uuid: str) -> None:
+        self._call(lambda: self._inner.suspend(uuid))
+
+    def resume(self, uuid: str) -> bool:
+        return self._call(lambda: self._inner.resume(uuid))
+
     def ensure_secret(self, secret: HostSecret) -> None:
         self._call(lambda: self._inner.ensure_secret(secret))
 

@@ -22,6 +22,7 @@ from pvc_core.ports import (
     MigrationProgress,
     Subscription,
 )
+from pvc_plugins.hypervisors.libvirt_driver import holds
 from pvc_plugins.hypervisors.libvirt_driver.bindings import (
     LibvirtConnection,
     LibvirtDomain,
@@ -123,6 +124,22 @@ class LibvirtHypervisor:
     def detach_disk(self, uuid: str, device: str, timeout_s: float) -> None:
         with self._command() as connection:
             detach(connection, uuid, device, timeout_s, self._removals)
+
+    def freeze(self, uuid: str, timeout_s: float) -> bool:
+        with self._command() as connection:
+            return holds.freeze(connection, uuid, timeout_s)
+
+    def thaw(self, uuid: str, timeout_s: float) -> bool:
+        with self._command() as connection:
+            return holds.thaw(connection, uuid, timeout_s)
+
+    def suspend(self, uuid: str) -> None:
+        with self._command() as connection:
+            holds.suspend(connection, uuid)
+
+    def resume(self, uuid: str) -> bool:
+        with self._command() as connection:
+            return holds.resume(connection, uuid)
 
     def ensure_secret(self, secret: HostSecret) -> None:
         with self._changing_secrets, self._command() as connection:

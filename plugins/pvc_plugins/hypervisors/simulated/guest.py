@@ -15,6 +15,7 @@ The attributes of `<sim:guest xmlns:sim="https://pvc.example/simulated/1" .../>`
 | `needs-downtime-ms` | 0 | with a lower maximum downtime its migration never ends by itself |
 | `starts-only-on` | any | the only node where it starts |
 | `keeps-disks` | no | `yes`: it never lets go of a disk |
+| `agent` | no | `yes`: it has one, which freezes its file systems; `dies`: one that never thaws them |
 | `crashes-after-s` | never | it crashes so long after each start |
 """
 
@@ -39,6 +40,7 @@ class GuestBehaviour:
     shutdown_s: float = 0.2
     ignores_shutdown: bool = False
     keeps_disks: bool = False
+    agent: str = "no"
     migrate_s: float | None = None
     start_failures: int = 0
     migrate_failures: int = 0
@@ -57,6 +59,7 @@ def behaviour_of(xml: str) -> GuestBehaviour:
         shutdown_s=reader.seconds("shutdown-s", 0.2),
         ignores_shutdown=reader.flag("ignores-shutdown"),
         keeps_disks=reader.flag("keeps-disks"),
+        agent=reader.one_of("agent", "no", "yes", "dies"),
         migrate_s=reader.seconds("migrate-s"),
         start_failures=reader.count("start-failures"),
         migrate_failures=reader.count("migrate-failures"),
@@ -82,6 +85,12 @@ class _Attributes:
         if text not in ("yes", "no"):
             raise HypervisorError(f"simulated guest: {name}={text!r} is neither yes nor no")
         return text == "yes"
+
+    def one_of(self, name: str, *words: str) -> str:
+        text = self.text(name) or words[0]
+        if text not in words:
+            raise HypervisorError(f"simulated guest: {name}={text!r} is none of {', '.join(words)}")
+        return text
 
     def count(self, name: str) -> int:
         text = self.text(name) or "0"

@@ -20,6 +20,7 @@ from pvc_core.errors import HypervisorError, InvalidInput
 from pvc_core.host_secrets import HostSecret
 from pvc_core.hypervisor_events import EventDispatcher, tell_progress
 from pvc_core.ports import Disk, Domain, DomainEvent, DomainState, HostFacts, MigrationProgress, Subscription
+from pvc_plugins.hypervisors.simulated import holds
 from pvc_plugins.hypervisors.simulated.console import GuestConsole, console_of
 from pvc_plugins.hypervisors.simulated.guest import GuestBehaviour, behaviour_of
 from pvc_plugins.hypervisors.simulated.moment import Moment
@@ -92,7 +93,7 @@ class SimulatedHypervisor:
                 Domain(
                     uuid=domain.uuid,
                     name=domain.name,
-                    state=_STATES[domain.phase],
+                    state=_state_of(domain),
                     memory_mib=domain.memory_mib,
                     vcpus=domain.vcpus,
                     cpu_time_ns=int((moment.now - domain.booted_at) * _CPU_SHARE * 1e9),
@@ -114,7 +115,7 @@ class SimulatedHypervisor:
             if not moment.host_exists(target) or moment.is_away(target):
                 raise HypervisorError(f"the hypervisor of {target} does not answer", connection_lost=True)
             domain = moment.domain(target, uuid)
-        return None if domain is None else _STATES[domain.phase]
+        return None if domain is None else _state_of(domain)
 
     # -------------------------------------------------------------------------------------- what is done
 
@@ -170,6 +171,24 @@ class SimulatedHypervisor:
             if self._world.now() >= ends_at:
                 raise HypervisorError(f"the guest has not let go of {device} within {timeout_s:g} s")
             time.sleep(_POLL_INTERVAL_S)
+
+    def freeze(self, uuid: str, timeout_s: float) -> bool:
+        with self._changing() as moment:
+            return holds.freeze(moment, self._active(moment, uuid))
+
+    def thaw(self, uuid: str, timeout_s: float) -> bool:
+        with self._changing() as moment:
+            domain = moment.domain(self._node, uuid)
+            return domain is not None and holds.thaw(moment, domain)
+
+    def suspend(self, uuid: str) -> None:
+        with self._changing() as moment:
+            holds.suspend(moment, self._active(moment, uuid))
+
+    def resume(self, uuid: str) -> bool:
+        with self._changing() as moment:
+            domain = moment.domain(self._node, uuid)
+            return domain is not None and holds.resume(moment, domain)
 
     def ensure_secret(self, secret: HostSecret) -> None:
         try:
@@ -304,6 +323,10 @@ class SimulatedHypervisor:
     def _refuse_when_away(self, moment: Moment) -> None:
         if moment.is_away(self._node):
             raise HypervisorError(f"the hypervisor of {self._node} does not answer", connection_lost=True)
+
+
+def _state_of(domain: SimulatedDomain) -> DomainState:
+    return DomainState.PAUSED if domain.is_suspended else _STATES[domain.phase]
 
 
 def _read(xml: str, node: str) -> tuple[SimulatedDomain, GuestBehaviour]:

@@ -23,6 +23,10 @@ class Happening(enum.StrEnum):
     BOOTED = "booted"
     DISK_ATTACHED = "disk-attached"
     DISK_DETACHED = "disk-detached"
+    FROZEN = "frozen"
+    THAWED = "thawed"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
     SHUTDOWN_ASKED = "shutdown-asked"
     POWERED_OFF = "powered-off"
     DESTROYED = "destroyed"
@@ -39,7 +43,10 @@ class Happening(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDomain:
-    """A domain on one host. `boot_id` is new with every start and kept by a migration, as is `booted_at`."""
+    """A domain on one host. `boot_id` is new with every start and kept by a migration, as is `booted_at`.
+
+    is_frozen: its file systems are, by its agent. is_suspended: its processors stand still.
+    """
 
     node: str
     uuid: str
@@ -53,6 +60,8 @@ class SimulatedDomain:
     runs_at: float | None = None
     powers_off_at: float | None = None
     crashes_at: float | None = None
+    is_frozen: int = 0
+    is_suspended: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ _KINDS = {
     Happening.POWER_LOST: DomainEventKind.CRASHED,
     Happening.DISK_ATTACHED: DomainEventKind.DISKS,
     Happening.DISK_DETACHED: DomainEventKind.DISKS,
+    Happening.SUSPENDED: DomainEventKind.OTHER,
+    Happening.RESUMED: DomainEventKind.OTHER,
     Happening.LEFT: DomainEventKind.OTHER,
     Happening.MIGRATION_BEGAN: DomainEventKind.OTHER,
     Happening.MIGRATION_FAILED: DomainEventKind.OTHER,

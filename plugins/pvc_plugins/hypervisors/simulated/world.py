@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS domains (
     memory_mib INTEGER NOT NULL, vcpus INTEGER NOT NULL,
     phase TEXT NOT NULL, boot_id TEXT NOT NULL, booted_at REAL NOT NULL,
     runs_at REAL, powers_off_at REAL, crashes_at REAL,
+    is_frozen INTEGER NOT NULL DEFAULT 0, is_suspended INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (node, uuid));
 CREATE TABLE IF NOT EXISTS migrations (
     id INTEGER PRIMARY KEY, uuid TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,

@@ -109,6 +109,17 @@ class ClusterNode:
         if self._bmc is not None:
             self._bmc.power = power
 
+    def freeze(self) -> None:
+        """Stop all that runs on the host (SIGSTOP), guests too, as a machine that hangs; see `RealCluster.freeze`."""
+        with self._power:
+            self.host.freeze()
+
+    def thaw(self, *, daemon: bool = True) -> None:
+        """Let a frozen host go on, as if no time had passed; without its daemon, if that is to hang on."""
+        with self._power:
+            hanging = () if daemon or self._daemon is None else (self._daemon.pid,)
+            self.host.thaw(but=hanging)
+
     def cut_cable(self) -> None:
         """Let nothing in or out of the host until healed, not even across a boot; all goes on running, alone."""
         self.host.cut_cable()
@@ -172,6 +183,7 @@ class ClusterNode:
         with self._power:
             self._mend_bmc()
             self.heal_cable()
+            self.thaw()
             self.boot()
             self.continue_daemon()
             if not self.host.libvirtd_runs:

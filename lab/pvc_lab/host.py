@@ -15,13 +15,13 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pvc_lab import host_init
 from pvc_lab.host_process import HostProcess, start_on_host
-from pvc_lab.network import Network
+from pvc_lab.network import Network, processes_in
 from pvc_lab.processes import ProcessIdentity, last_lines, spawn
 from pvc_lab.waiting import wait_for
 
@@ -69,10 +69,16 @@ class Host:
         self._disk_folders = tuple(disk_folders)
         self._shared_files = dict(shared_files or {})
         self._starter: subprocess.Popen[bytes] | None = None
+        self._frozen_init: ProcessIdentity | None = None
 
     @property
     def address(self) -> str:
         return self._network.address(self.number)
+
+    @property
+    def namespace(self) -> str:
+        """The name of its network namespace."""
+        return self._network.namespace(self.name)
 
     @property
     def is_on(self) -> bool:
@@ -97,10 +103,9 @@ class Host:
         for inside in self._disk_folders:
             self.disk_path(inside).mkdir(parents=True, exist_ok=True)
         self._network.plug_in(self.name, self.number)
-        namespace = self._network.namespace(self.name)
         self._starter = spawn(
             [
-                *("ip", "netns", "exec", namespace),
+                *("ip", "netns", "exec", self.namespace),
                 *("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child"),
                 # Isolated and without site packages: half the start-up time of Python.
                 *(sys.executable, "-I", "-S", host_init.__file__, json.dumps(self._plan())),
@@ -131,6 +136,25 @@ class Host:
             self._starter.wait()
             self._starter = None
         self._clear()
+
+    def freeze(self) -> None:
+        """Let every process of the host stand still (SIGSTOP) until `thaw`: nothing is lost, and nobody answers."""
+        pid = self._init_pid()
+        if pid is None:
+            raise HostError(f"{self.name} is off")
+        self._frozen_init = ProcessIdentity.of(pid)
+        frozen: set[ProcessIdentity] = set()
+        while running := [process for process in self._processes() if process not in frozen]:
+            for process in running:
+                process.send(signal.SIGSTOP)
+            frozen.update(running)
+
+    def thaw(self, but: Collection[int] = ()) -> None:
+        """Let every process go on (SIGCONT) but those with these IDs; nothing happens to those that did not stand."""
+        self._frozen_init = None
+        for process in self._processes():
+            if process.pid not in but:
+                process.send(signal.SIGCONT)
 
     def cut_cable(self) -> None:
         """Let nothing in or out until healed; everything on the host goes on running."""
@@ -168,6 +192,9 @@ class Host:
     def _log_path(self) -> Path:
         return self.folder / "init.log"
 
+    def _processes(self) -> list[ProcessIdentity]:
+        return processes_in(self.namespace)
+
     def _plan(self) -> dict[str, object]:
         binds = [(str(self.run_dir), "/run")]
         binds += [(str(self.disk_path(inside)), inside) for inside in self._disk_folders]
@@ -177,6 +204,8 @@ class Host:
 
     def _init_pid(self) -> int | None:
         """The ID of the first process, from outside; None if the host is off or just starting."""
+        if self._frozen_init is not None:  # it takes no calls, and as many as a queue holds would not even be noticed
+            return self._frozen_init.pid if self._frozen_init.is_alive else None
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             try:
                 connection.connect(str(self._init_socket))
@@ -187,6 +216,7 @@ class Host:
 
     def _clear(self) -> None:
         """Remove what does not survive a loss of power."""
+        self._frozen_init = None
         self._network.unplug(self.name)
         self._network.remove_namespace(self.name)
         self._init_socket.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ class HypervisorHost(Host):
 
     def guest_processes(self) -> frozenset[str]:
         """UUIDs of the guests that have a process here, whatever libvirtd says."""
-        return guests_in(self._network.namespace(self.name))
+        return guests_in(self.namespace)
 
     @property
     def libvirtd_log_path(self) -> Path:

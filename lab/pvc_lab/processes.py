@@ -8,6 +8,7 @@ a process is identified by its ID together with its start time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -81,6 +82,16 @@ class ProcessIdentity:
             and int(fields[_START_TIME_FIELD]) == self.start_ticks
             and fields[_STATE_FIELD] not in ("Z", "X")
         )
+
+    def send(self, signal_number: int) -> None:
+        """Send a signal; nothing happens if the process has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.is_alive:  # asked after opening, so that the handle is of this very process
+                    signal.pidfd_send_signal(handle, signal_number)
+            finally:
+                os.close(handle)
 
     def end(self, signal_number: int = signal.SIGKILL, *, deadline_s: float = 30.0) -> None:
         """Send a signal and wait until the process is gone; nothing to do if it already is.

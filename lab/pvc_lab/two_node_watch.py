@@ -32,6 +32,8 @@ class TwoNodeWatch:
         self._found: dict[str, None] = {}
         self._samples = 0
         self._lock = threading.Lock()
+        self._left_out: set[str] = set()
+        self._sampling = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="two-node-watch", daemon=True)
 
@@ -49,6 +51,21 @@ class TwoNodeWatch:
             connection.close()
         self._connections.clear()
 
+    def leave_out(self, node: str) -> None:
+        """Do not look at a node before `look_again`: it is to stand still, or its guests can do no harm."""
+        with self._sampling:
+            self._left_out.add(node)
+            # Who is about to be frozen must not be asked any more, not even to end the connection.
+            with self._lock:
+                connection = self._connections.pop(node, None)
+            if connection is not None:
+                connection.close()
+
+    def look_again(self) -> None:
+        """Look at all nodes."""
+        with self._sampling:
+            self._left_out.clear()
+
     @property
     def samples(self) -> int:
         """How often all hosts were looked at."""
@@ -60,7 +77,10 @@ class TwoNodeWatch:
         return tuple(self._found)
 
     def running_on(self, node: str) -> frozenset[str]:
-        """UUIDs of the guests that execute on the node now; while its libvirtd does not answer, that may."""
+        """UUIDs of the guests that execute on the node now; while its libvirtd does not answer, that may.
+
+        Of a node that is left out, those that have a process.
+        """
         return self._list(node, libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
 
     def active_on(self, node: str) -> frozenset[str]:
@@ -68,6 +88,8 @@ class TwoNodeWatch:
         return self._list(node, libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
 
     def _list(self, node: str, flags: int) -> frozenset[str]:
+        if node in self._left_out:
+            return self._guest_processes[node]()
         try:
             with self._lock:
                 connection = self._connections.get(node)
@@ -81,11 +103,12 @@ class TwoNodeWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(SAMPLE_INTERVAL_S):
-            self._sample()
+            with self._sampling:
+                self._sample()
 
     def _sample(self) -> None:
         seen: dict[str, str] = {}
-        for node in self._uris:
+        for node in [each for each in self._uris if each not in self._left_out]:
             for uuid in self.running_on(node):
                 first = seen.setdefault(uuid, node)
                 if first != node and uuid in self.running_on(first) and uuid in self.running_on(node):

@@ -19,6 +19,7 @@ from pvc_lab.host import HostError
 from pvc_lab.host_process import HostProcessError
 from pvc_lab.hypervisor_host import LIBVIRT_PORT, HypervisorHost
 from pvc_lab.lab import Lab
+from pvc_lab.network import processes_in
 from pvc_lab.waiting import DeadlineExceededError, wait_for
 
 pytestmark = pytest.mark.lab
@@ -143,6 +144,41 @@ def test_a_loss_of_power_ends_guests_and_programs_at_once(
 
     assert not guests.runs_on(hv2, guest)
     assert len(ticks(guest.console)) == count
+
+
+def test_a_host_that_stands_still_is_on_and_goes_on_where_it_was(hv2: HypervisorHost, log_path: Path) -> None:
+    counting = hv2.spawn(["sh", "-c", "while true; do echo x; sleep 0.01; done"], log_path)
+    wait_for(lambda: lines_in(log_path) > 1, "it to count")
+    hv2.freeze()
+    before = lines_in(log_path)
+    assert {state_of(process.pid) for process in processes_in(hv2.namespace)} == {"T"}
+    assert all(hv2.is_on for _ in range(300)), "asked more often than its first process has a queue for"
+    assert lines_in(log_path) == before
+    hv2.thaw(but=[counting.pid])
+    assert hv2.run(["true"]).returncode == 0
+    assert state_of(counting.pid) == "T"
+    hv2.thaw()
+    wait_for(lambda: lines_in(log_path) > before, "it to count on")
+    counting.kill()
+
+
+def test_a_host_that_stands_still_loses_its_power_like_any_other(hv2: HypervisorHost) -> None:
+    hv2.freeze()
+    hv2.power_off()
+    assert not hv2.is_on
+    with pytest.raises(HostError, match="off"):
+        hv2.freeze()
+    hv2.power_on()
+    assert hv2.run(["true"]).returncode == 0
+
+
+def lines_in(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def state_of(pid: int) -> str:
+    """`T` of a process that is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_peer_sees_silence_and_no_closed_connection_when_power_is_lost(hv2: HypervisorHost) -> None:

@@ -74,6 +74,23 @@ def test_a_host_without_power_runs_nothing(guests: Guests, hv2: HypervisorHost, 
     hv2.power_on()
 
 
+def test_a_host_that_is_left_out_is_not_asked_and_its_guests_are_those_with_a_process(
+    guests: Guests, hv1: HypervisorHost, hv2: HypervisorHost, watch: TwoNodeWatch
+) -> None:
+    guest = guests.start_empty(hv2, "still")
+    uuid = str(guest.domain_uuid)
+    look_twice(watch)
+    watch.leave_out("hv2")
+    hv2.freeze()
+    guests.start(hv1, guest)
+    look_twice(watch)
+    assert uuid in watch.running_on("hv2")
+    assert watch.found == ()
+    hv2.thaw()
+    watch.look_again()
+    wait_for(lambda: watch.found, "the watch to see it")
+
+
 def boots(text: str) -> list[Tick]:
     """Each boot is a letter, and counts from 0."""
     counts: dict[str, int] = {}

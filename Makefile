@@ -27,7 +27,7 @@ DEMO := $(PY) -m pvc_lab.demo
 DEMO_UP := $(PY) -m pvc_lab.demo up
 DEMO_DOWN := $(PY) -m pvc_lab.demo down
 LAB_TOUR := $(PY) -m pvc_lab tour
-LAB_UP := $(PY) -m pvc_lab up
+LAB_UP := $(PY) -m pvc_lab up $(if $(CEPH),--ceph)
 LAB_DOWN := $(PY) -m pvc_lab down
 BENCHMARKS := $(PY) -m benchmarks
 
@@ -54,7 +54,7 @@ lab: real-parts-required ## the tour on real parts: three hypervisors, ZooKeeper
 	@$(LAB_TOUR)
 
 .PHONY: lab-up
-lab-up: real-parts-required ## start the lab and leave it up for exploring
+lab-up: real-parts-required $(if $(CEPH),ceph-bindings) ## start the lab and leave it up for exploring; CEPH=1: with Ceph
 	@$(LAB_UP)
 
 .PHONY: lab-down

@@ -34,9 +34,9 @@ def tour() -> int:
     return 0
 
 
-def up(root: Path) -> int:
+def up(root: Path, *, ceph: bool) -> int:
     """Bring a lab up and leave it running, with a shell script that makes `pvc` speak to it."""
-    cluster = RealCluster(root)
+    cluster = RealCluster(root, ceph=ceph)
     cluster.up()
     cluster.watch.close()
     access = root / "access.sh"
@@ -58,6 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="pvc-lab", description=__doc__)
     parser.add_argument("command", choices=("install", "tour", "up", "down"))
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="folder of the lab (default: %(default)s)")
+    parser.add_argument("--ceph", action="store_true", help="up: with a Ceph cluster")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("the lab needs root: it makes network namespaces and runs libvirtd")
@@ -65,7 +66,11 @@ def main() -> int:
         return install()
     if arguments.command == "tour":
         return tour()
-    return up(arguments.root) if arguments.command == "up" else down(arguments.root)
+    if arguments.command == "down":
+        return down(arguments.root)
+    if arguments.ceph and (reason := packages.why_no_ceph()):
+        parser.error(f"no Ceph cluster can be started here: {reason}")
+    return up(arguments.root, ceph=arguments.ceph)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class ClusterConfiguration:
             node,
             f'[cluster]\nstore = "{self.store_url}"\n'
             f'[node]\nname = "{node}"\naddress = "{self._lab.nodes[node].address}"\nhypervisor = "{hypervisor}"\n'
-            f"{self._watchdog(node)}",
+            f"{self._watchdog(node)}{self._storage}",
         )
 
     def _watchdog(self, node: str) -> str:
@@ -77,13 +77,18 @@ class ClusterConfiguration:
         section = f'[watchdog]\ndriver = "process"\ntimeout_s = {self.watchdogs_s.get(node)}\ncommand = {command}\n'
         return section if node in self.watchdogs_s else ""
 
+    @property
+    def _storage(self) -> str:
+        return "" if self._lab.ceph is None else self._lab.ceph.configuration
+
     def write_api(self) -> None:
         """The file of the API."""
         self._write(
             SERVICES,
             f'[cluster]\nstore = "{self.store_url}"\n'
             f'[api]\nlisten = "{self._lab.services.address}:{API_PORT}"\nworkers = {self._workers}\n'
-            f'tls_certificate = "{self.certificate_path}"\ntls_key = "{self._key_path}"\n',
+            f'tls_certificate = "{self.certificate_path}"\ntls_key = "{self._key_path}"\n'
+            f"{self._storage}",
         )
 
     def make_certificate(self) -> None:

@@ -47,7 +47,7 @@ _CONSOLE = """\
       <target port='0'/>
     </serial>
 """
-_KERNEL_PARAMETERS = ("console=ttyS0", "quiet", "panic=-1", "mitigations=off", "random.trust_cpu=on")
+KERNEL_PARAMETERS = ("console=ttyS0", "quiet", "panic=-1", "mitigations=off", "random.trust_cpu=on")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Guest:
     def _boot(self) -> str:
         if self.image is None:
             return ""
-        parameters = [*_KERNEL_PARAMETERS]
+        parameters = [*KERNEL_PARAMETERS]
         if self.stubborn:
             parameters.append("stubborn")
         if self.shutdown_delay_s:

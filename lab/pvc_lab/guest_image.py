@@ -4,6 +4,7 @@
 The guest prints one line a second to its serial console, with a random ID chosen at boot. After a
 live migration the count must go on under the same ID; a restart betrays itself by a new one. It
 powers off when asked by ACPI, as an operating system does, unless it is told to be stubborn.
+One that is told a sector of its disk counts there instead, and says how far it is once that is synced.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from pathlib import Path
 from pvc_lab.packages import PackagesError, apt_get, cache_dir
 
 _KERNEL_PACKAGE = "linux-image-cloud-amd64"
-_MODULES = ("drivers/input/evdev.ko", "drivers/acpi/button.ko")
+_VIRTIO = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci")
+_DISK_MODULES = (*(f"drivers/virtio/{name}.ko" for name in _VIRTIO), "drivers/block/virtio_blk.ko")
+"""In the order in which they are loaded."""
+_MODULES = ("drivers/input/evdev.ko", "drivers/acpi/button.ko", *_DISK_MODULES)
 _BUSYBOX = Path("/bin/busybox")
 _INIT = """\
 #!/bin/busybox sh
@@ -59,13 +63,41 @@ if ! grep -qw stubborn /proc/cmdline; then
     power_off_when_pressed &
 fi
 
+count_on_disk() {  # at sector $2 of the disk $1
+    for module in DISK_MODULES; do
+        insmod "/modules/$module"
+    done
+    if ! [ -b "$1" ]; then
+        echo "there is no disk $1"
+        exec sleep 2147483647
+    fi
+    count=$(dd if="$1" bs=512 skip="$2" count=1 2>/dev/null | tr -dc 0-9)
+    count=${count:-0}
+    echo "found $count boot=$boot"
+    while true; do
+        next=$((count + 1))
+        if printf '%-512s' "$next" | dd of="$1" bs=512 seek="$2" conv=notrunc,fsync 2>/dev/null; then
+            count=$next
+            echo "synced $count boot=$boot"
+        else
+            echo "refused $next boot=$boot"
+        fi
+        sleep 0.2
+    done
+}
+
+disk=$(parameter count_on)
+if [ -n "$disk" ]; then
+    count_on_disk "${disk%:*}" "${disk#*:}"
+fi
+
 tick=0
 while true; do
     echo "tick $tick boot=$boot"
     tick=$((tick + 1))
     sleep 1
 done
-"""
+""".replace("DISK_MODULES", " ".join(Path(name).name for name in _DISK_MODULES))
 _TICK = re.compile(r"^tick (\d+) boot=([0-9a-f-]{36})\s*$", re.MULTILINE)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole cluster on one machine: hypervisors, ZooKeeper and a machine for the API, on one network.
+"""A whole cluster on one machine: hypervisors, ZooKeeper, Ceph and a machine for the API, on one network.
 
 Everything on disk is under one root folder: the hosts' disks, logs, consoles, and the plan of the
 lab, by which another program finds it. What is in /run, in memory or in the kernel goes when the lab
@@ -23,6 +23,7 @@ from pvc_lab.guest_image import GuestImage
 from pvc_lab.host import Host
 from pvc_lab.host_process import HostProcess
 from pvc_lab.hypervisor_host import HypervisorHost
+from pvc_lab.lab_ceph import LabCeph
 from pvc_lab.network import SERVICES_ADDRESS, Network
 from pvc_lab.packages import cache_dir
 from pvc_lab.plan import Plan
@@ -45,11 +46,12 @@ class Lab:
 
     `nodes` is the number of hypervisors, named hv1, hv2, ...; `store_members` 1 is a standalone
     ZooKeeper on the machine of the services, 3 an ensemble on machines of its own (zk1, zk2, zk3).
+    With `ceph` there is a Ceph cluster as well.
     """
 
-    def __init__(self, root: Path, nodes: int = 3, *, store_members: int = 1) -> None:
+    def __init__(self, root: Path, nodes: int = 3, *, store_members: int = 1, ceph: bool = False) -> None:
         self.root = _visible_on_hosts(root)
-        self._build(Plan.read(self._plan_path) if self.is_up else Plan.new(nodes, store_members))
+        self._build(Plan.read(self._plan_path) if self.is_up else Plan.new(nodes, store_members, ceph=ceph))
 
     def _build(self, plan: Plan) -> None:
         self.plan = plan
@@ -57,6 +59,7 @@ class Lab:
         self.network = Network(plan.prefix, self._runtime_dir, plan.subnet_number)
         self.nodes = {name: self._hypervisor(name, number) for number, name in enumerate(plan.node_names, start=1)}
         self.services = self._plain_host("services", SERVICES_ADDRESS)
+        self.ceph = LabCeph(self.root / "ceph", self.services) if plan.ceph else None
         members = plan.store_members if plan.store_members > 1 else 0
         self.store_machines = {
             f"zk{index + 1}": self._plain_host(f"zk{index + 1}", _FIRST_MEMBER_ADDRESS + index)
@@ -140,6 +143,8 @@ class Lab:
         first.learn_capabilities()  # seconds, where they are not known yet: once, not on every node
         for node in others:
             node.launch_libvirtd()
+        if self.ceph is not None:
+            self.ceph.start()
         for node in others:
             node.wait_for_libvirtd()
         self.zookeeper.wait_until_serving()
@@ -160,6 +165,8 @@ class Lab:
             steps.callback(leftovers.remove, self.plan.prefix)
             for host in self._hosts():
                 steps.callback(host.power_off)
+            if self.ceph is not None:
+                steps.callback(self.ceph.stop)
         self._plan_path.unlink()
         self._build(dataclasses.replace(self.plan, subnet_number=None))
 

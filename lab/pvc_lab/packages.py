@@ -29,10 +29,12 @@ PACKAGES = (
     "libvirt-daemon-system",
     "libvirt-dev",  # libvirt-python is compiled against it
     "libzookeeper-java",
+    "mtools",  # what syslinux copies itself into a file system with, and the lab its guests' kernel
     "openssl",  # the certificate of the API in the lab
     "pkg-config",
     "qemu-system-x86",
     "qemu-utils",  # qemu-img, of the storage backend directory
+    "syslinux",  # what a guest's own disk boots by
     "util-linux",
 )
 

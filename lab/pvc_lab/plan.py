@@ -23,22 +23,26 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """`store_members` counts the ZooKeeper servers; `subnet_number` is X in 10.77.X.0/24, once known."""
+    """`store_members` counts the ZooKeeper servers; `subnet_number` is X in 10.77.X.0/24, once known.
+
+    `ceph`: there is a Ceph cluster.
+    """
 
     prefix: str
     node_names: tuple[str, ...]
     store_members: int
     subnet_number: int | None = None
+    ceph: bool = False
 
     @classmethod
-    def new(cls, nodes: int, store_members: int) -> Plan:
+    def new(cls, nodes: int, store_members: int, *, ceph: bool = False) -> Plan:
         """A plan for hypervisors hv1, hv2, ... under a prefix that no other lab has."""
         if not 1 <= nodes <= MAX_NODES:
             raise PlanError(f"a lab has 1 to {MAX_NODES} nodes, not {nodes}")
         if store_members not in (1, 3, 5):
             raise PlanError(f"ZooKeeper has 1, 3 or 5 members, not {store_members}")
         names = tuple(f"hv{number}" for number in range(1, nodes + 1))
-        return cls(f"{ANY_LAB}{secrets.token_hex(3)}", names, store_members)
+        return cls(f"{ANY_LAB}{secrets.token_hex(3)}", names, store_members, ceph=ceph)
 
     @classmethod
     def read(cls, path: Path) -> Plan:

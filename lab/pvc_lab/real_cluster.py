@@ -34,7 +34,8 @@ class RealCluster:
     """Lab and PVC together, in `root`. Where it is up already (`make lab-up`), `attach` instead of `up`.
 
     `store_members`: 3 is a ZooKeeper ensemble on machines of its own. `store_options`: of the store's URL. `bmcs`: each
-    host has one, and boots again when its system has ended by itself, as after a reset.
+    host has one, and boots again when its system has ended by itself, as after a reset. `ceph`: there is a cluster of
+    it, and every machine is configured to use it.
     """
 
     kind = "real parts: ZooKeeper, libvirt, QEMU guests, the API under gunicorn with TLS"
@@ -49,8 +50,9 @@ class RealCluster:
         store_members: int = 1,
         store_options: Mapping[str, object] | None = None,
         bmcs: bool = False,
+        ceph: bool = False,
     ) -> None:
-        self.lab = Lab(root, nodes, store_members=store_members)
+        self.lab = Lab(root, nodes, store_members=store_members, ceph=ceph)
         self.configuration = ClusterConfiguration(
             self.lab, workers=workers, memory_mib=memory_mib, store_options=store_options or {}
         )
@@ -102,6 +104,8 @@ class RealCluster:
         """Stop PVC and take the lab down with all guests. Can be repeated, also after a crash."""
         if self._resets is not None:
             self._resets.close()
+        for node in self.nodes.values():
+            node.thaw()
         if self._watch is not None:
             self._watch.close()
         self.stop_api()
@@ -131,6 +135,14 @@ class RealCluster:
 
         with ThreadPoolExecutor(len(self.nodes)) as together:
             list(together.map(add, self.nodes.values()))
+
+    def freeze(self, node: str) -> None:
+        """Let a host stand still with all that runs on it, guests too, until its node is thawed.
+
+        `two_nodes` leaves it out until `watch.look_again`: what runs there after that may be shut out by its storage.
+        """
+        self.watch.leave_out(node)
+        self.nodes[node].freeze()
 
     def make_whole(self) -> None:
         """Undo every fault of every node; VMs are where they are."""

@@ -48,10 +48,8 @@ class MachineRoom:
 
     def tidy(self) -> None:
         """As before the first test: nothing is broken, no VM, every node ready."""
-        for server in self.ensemble.servers:
-            if server.process is None or server.process.poll() is not None:
-                server.launch()
-        self.ensemble.wait_until_serving()
+        if self.cluster.lab.store_machines:
+            self._mend_ensemble()
         self.cluster.make_whole()
         watchdogs_s = self.cluster.configuration.watchdogs_s
         had_watchdogs = [self.cluster.nodes[name] for name in watchdogs_s]
@@ -62,6 +60,12 @@ class MachineRoom:
         for console in (self.cluster.lab.root / "consoles").iterdir():
             console.unlink()
         self._since = self._events.ids()[-1]
+
+    def _mend_ensemble(self) -> None:
+        for server in self.ensemble.servers:
+            if server.process is None or server.process.poll() is not None:
+                server.launch()
+        self.ensemble.wait_until_serving()
 
     # ---------------------------------------------------------------------------------------------- parts
 

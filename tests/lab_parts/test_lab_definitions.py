@@ -11,6 +11,7 @@ import pytest
 from lxml import etree
 
 from pvc_lab.guest import Guest, empty_guest
+from pvc_lab.guest_disk import DiskCount, disk_counts
 from pvc_lab.guest_image import GuestImage, Tick, ticks
 from pvc_lab.processes import ProcessIdentity
 
@@ -71,3 +72,19 @@ def test_an_identity_is_of_one_process_only() -> None:
     process.wait()
     with pytest.raises(ProcessLookupError):
         ProcessIdentity.of(process.pid)
+
+
+def test_a_console_tells_what_was_found_synced_and_refused_and_a_torn_line_tells_nothing(tmp_path: Path) -> None:
+    first, second = f"{1:08d}-0000-0000-0000-000000000000", f"{2:08d}-0000-0000-0000-000000000000"
+    console = tmp_path / "console.log"
+    assert disk_counts(console) == []
+    console.write_text(
+        f"found 0 boot={first}\nsynced 1 boot={first}\r\nsynced 2 boot={first[:9]}found 1 boot={second}\n"
+        f"refused 2 boot={first}\nsynced 2 boot={second}\nsynced 3 boot={second[:20]}"
+    )
+    assert disk_counts(console) == [
+        DiskCount(0, first, "found"),
+        DiskCount(1, first, "synced"),
+        DiskCount(2, first, "refused"),
+        DiskCount(2, second, "synced"),
+    ]

@@ -80,6 +80,7 @@ def test_a_volume_is_given_up_and_free_for_another_vm(api: httpx.Client) -> None
     taken = "memory vms/data: is a volume of web1 already"
     assert problem(api.post("/vm/web2/volume", json=DATA)) == (409, "refused", taken)
     answer = api.delete("/vm/web1/volume/vda")
+    assert answer.status_code == 200, answer.text
     assert (answer.status_code, answer.json()["volume"]) == (200, SHOWN)
     assert api.get("/vm/web1/volume").json()["volumes"] == []
     assert api.post("/vm/web2/volume", json=DATA).status_code == 201
@@ -216,6 +217,7 @@ def test_a_volume_is_leaving_until_the_guest_has_let_go_of_it(api: httpx.Client,
 def test_a_volume_of_a_vm_that_is_off_gets_another_name(api: httpx.Client, cluster: Cluster) -> None:
     api.post("/vm/web1/volume", json=DATA)
     answer = api.post("/vm/web1/volume/vda/rename", json={"name": "files"})
+    assert answer.status_code == 200, answer.text
     assert (answer.status_code, answer.json()["volume"]) == (200, {**SHOWN, "name": "files"})
     assert answer.json()["reason"] == "memory vms/data is called files now"
     assert problem(api.post("/vm/web1/volume/vda/rename", json={"name": "logs"}))[:2] == (409, "already_exists")

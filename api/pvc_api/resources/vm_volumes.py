@@ -106,7 +106,7 @@ class VmVolumeRename:
         self._services = services
         self._lookup = Lookup(services.view, services.store)
 
-    @documented("VMs", "operator", {200: VmVolumeOutcome}, problems=(404, 409, 412), body=RenameBody)
+    @documented("VMs", "operator", {200: VmVolumeOutcome}, problems=(404, 409, 412), body=RenameBody, query=WaitQuery)
     def on_post(self, req: falcon.Request, resp: falcon.Response, vm: str, device: str) -> None:
         """Give the volume that is this disk of a VM another name in its pool: in the storage and in PVC, or not at all.
 

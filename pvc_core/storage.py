@@ -237,6 +237,34 @@ class KeepsHostSecrets(Protocol):
         """The secrets that the disks of `disk_xml` name, asked for before each start; they may change."""
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """What a call that died has left in a pool. what, remedy: for the operator, what mending does; "": it cannot.
+
+    problem: why it is still there after mending.
+    """
+
+    pool: str
+    what: str
+    remedy: str = ""
+    problem: str = ""
+
+
+@runtime_checkable
+class MendsLeftovers(Protocol):
+    """What a backend may offer besides, whose calls can leave something when their process dies.
+
+    Nothing of it is ever seen as a volume that holds what it should not. Both raise `NotFound`, and `Refused` while
+    somebody works in the pool.
+    """
+
+    def leftovers(self, pool: str) -> Sequence[Leftover]:
+        """What there is to mend; nothing is changed."""
+
+    def mend(self, pool: str) -> Sequence[Leftover]:
+        """Mend it; each call that died is undone or ended. What is still there, with the problem."""
+
+
 CAPABILITY_PROTOCOLS: Mapping[StorageCapability, type] = MappingProxyType(
     {
         StorageCapability.RESIZE: ResizesVolumes,

@@ -73,6 +73,45 @@ class StorageSnapshotOutcome(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: StorageSnapshotView | None = None
 
 
+class StorageLeftover(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call that died has left in a pool, and what repair does with it ("": it cannot be repaired).
+
+    problem: why it is still there.
+    """
+
+    pool: str
+    what: str
+    remedy: str = ""
+    problem: str = ""
+
+
+class StoragePoolProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool that could not be looked at, and why."""
+
+    pool: str
+    problem: str
+
+
+class StorageLeftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """What repair finds in the pools that all nodes share."""
+
+    leftovers: tuple[StorageLeftover, ...]
+    problems: tuple[StoragePoolProblem, ...] = ()
+
+
+class StorageRepair(msgspec.Struct, frozen=True, kw_only=True):
+    """What repair has done, in a sentence, what there was, and what is still there."""
+
+    reason: str
+    repaired: tuple[StorageLeftover, ...]
+    left: tuple[StorageLeftover, ...]
+    problems: tuple[StoragePoolProblem, ...] = ()
+
+
+class StorageRepairOrder(ApiBody, frozen=True, kw_only=True):
+    """Nothing further is needed to repair."""
+
+
 class NewStorageVolume(ApiBody, frozen=True, kw_only=True):
     """A volume to make."""
 

@@ -21,6 +21,7 @@ _CONTENTS = "pvc_cli.storage_contents"
 _SNAPSHOTS = "pvc_cli.storage_snapshots"
 _COMMANDS: tuple[tuple[str, str, str, StorageCapability | None], ...] = (
     ("pool list", f"{_VOLUMES}:pool_list", "List the pools, and how full they are.", None),
+    ("repair", "pvc_cli.storage_repair:repair", "End what calls that died have left half done.", None),
     ("volume list", f"{_VOLUMES}:volume_list", "List the volumes of a pool.", None),
     ("volume add", f"{_VOLUMES}:volume_add", "Make a volume.", None),
     ("volume resize", f"{_VOLUMES}:volume_resize", "Make a volume larger.", StorageCapability.RESIZE),
@@ -53,13 +54,16 @@ def volume_commands(
     capabilities: Sequence[StorageCapability] = tuple(StorageCapability),
     *,
     lists_pools: bool = True,
+    mends: bool = False,
 ) -> tuple[CliCommand, ...]:
     """The commands of a backend. capabilities: which it can have; what needs another one is left out.
 
-    lists_pools: False for a backend that has a `pool list` of its own.
+    lists_pools: False for a backend that has a `pool list` of its own. mends: True for a `MendsLeftovers`.
     """
     return tuple(
         CliCommand(("storage", backend, *words.split()), load, summary)
         for words, load, summary, needed in _COMMANDS
-        if (needed is None or needed in capabilities) and (lists_pools or words != "pool list")
+        if (needed is None or needed in capabilities)
+        and (lists_pools or words != "pool list")
+        and (mends or words != "repair")
     )

@@ -44,6 +44,7 @@ from pvc_core.storage_answers import (
     volume_view,
 )
 from pvc_core.storage_contents import VolumeContents
+from pvc_core.storage_repair import Repair
 from pvc_core.storage_serving import NOT_HERE, NOT_SO, VOLUME, VOLUMES, OpenedOnce, Served
 
 SNAPSHOTS = f"{VOLUME}/snapshot"
@@ -55,11 +56,12 @@ def volume_resources(
     capabilities: Sequence[StorageCapability] = tuple(StorageCapability),
     *,
     lists_pools: bool = True,
+    mends: bool = False,
 ) -> tuple[ApiResource, ...]:
     """The resources of a backend, also of one that is opened for others of its resources as well.
 
     capabilities: which it can have; what needs another one is not served. lists_pools: False for a backend that
-    serves `/pool` itself, because it has more to say.
+    serves `/pool` itself, because it has more to say. mends: True for one that is a `MendsLeftovers`.
     """
     opened = entry if isinstance(entry, OpenedOnce) else OpenedOnce(entry)
     name = opened.entry.name
@@ -71,6 +73,7 @@ def volume_resources(
         (f"{VOLUME}/resize", VolumeResize, "How large a volume is", StorageCapability.RESIZE),
         (f"{VOLUME}/clone", VolumeClone, "Copies of a volume", StorageCapability.CLONE),
         (f"{VOLUME}/contents", VolumeContents, "What a volume holds", StorageCapability.CONTENTS),
+        ("/repair", Repair, "What calls that died have left in the pools", None),
         (SNAPSHOTS, Snapshots, "The snapshots of a volume", StorageCapability.SNAPSHOTS),
         (SNAPSHOT, OneSnapshot, "A snapshot of a volume", StorageCapability.SNAPSHOTS),
         (f"{SNAPSHOT}/rename", SnapshotRename, "What a snapshot is called", StorageCapability.SNAPSHOTS),
@@ -80,7 +83,9 @@ def volume_resources(
     return tuple(
         ApiResource(f"/storage/{name}{template}", partial(kind, opened), f"{summary} of storage {name}")
         for template, kind, summary, needed in served
-        if (needed is None or needed in capabilities) and (lists_pools or kind is not Pools)
+        if (needed is None or needed in capabilities)
+        and (lists_pools or kind is not Pools)
+        and (mends or kind is not Repair)
     )
 
 

@@ -56,11 +56,12 @@ WANTED = """
     plugin list|show|new
     token create|list|revoke
     connection add|list|remove|use
-    storage:ceph status|util
+    storage:ceph status|util|repair
     storage:ceph:pool list|add|remove|set
     storage:ceph:osd list|add|remove|in|out|set|unset
     storage:ceph:volume list|add|resize|rename|clone|upload|download|remove
     storage:ceph:volume:snapshot list|add|rename|protect|rollback|remove
+    storage:directory repair
     storage:directory:pool list
     storage:directory:volume list|add|resize|rename|clone|upload|download|remove
     storage:directory:volume:snapshot list|add|rename|protect|rollback|remove

@@ -68,6 +68,22 @@ def test_snapshots_are_made_kept_gone_back_to_and_removed(pvc: Pvc) -> None:
     assert said(pvc("volume", "snapshot", "list", "vms", "web1")) == "volume web1 has no snapshots"
 
 
+def test_what_a_command_that_died_has_left_is_shown_and_goes_when_it_is_repaired(pvc: Pvc, tmp_path: Path) -> None:
+    assert said(pvc("repair")) == "nothing is to be repaired"
+    left = tmp_path / "volumes/.pvc-new-1234.qcow2"
+    left.write_bytes(b"half")
+    asks = pvc("repair")
+    assert (asks.returncode, "say --yes" in asks.stderr, left.exists()) == (2, True, True)
+    assert ".pvc-new-1234.qcow2, which takes 4 KiB, was being made by a call that was ended" in asks.stdout
+    assert "the file is removed" in asks.stdout
+    assert said(pvc("repair", "--yes")) == "1 repaired, 0 left"
+    assert not left.exists()
+    (tmp_path / "volumes/web1.qcow2").write_bytes(b"no image")
+    damaged = pvc("repair", "--yes", "-o", "json")
+    assert damaged.returncode == 5
+    assert [each["what"] for each in json.loads(damaged.stdout)["left"]] == ["volume web1 cannot be read"]
+
+
 def test_pools_say_what_is_each_nodes_own_and_out_of_reach(pvc: Pvc) -> None:
     rows = said(pvc("pool", "list")).splitlines()
     assert [row.split()[:2] for row in rows[1:]] == [["own", "each"], ["vms", "yes"]]

@@ -101,7 +101,7 @@ def main(root: Path, call: str) -> None:
         killed = is_killed(folder, call, at)
         after = state(backend)
         backend.mend(POOL)
-        left = [each.file for each in backend.leftovers(POOL).leftovers]
+        left = [each.what for each in backend.leftovers(POOL)]
         print(json.dumps({"killed": killed, "before": before, "after": after, "mended": state(backend), "left": left}))
         if not killed:
             return

@@ -282,15 +282,17 @@ def test_mending_removes_what_is_left_over_and_no_layer_while_a_volume_cannot_be
     image = (folder / "other.qcow2").read_bytes()
     (folder / "other.qcow2").write_bytes(b"broken")
     (folder / ".pvc-new-1234.qcow2").write_bytes(b"half")
-    state = backend.mend(POOL)
-    assert [each.file for each in state.leftovers] == [".pvc-new-1234.qcow2"]
-    assert set(state.unreadable) == {"other"}
+    found = backend.leftovers(POOL)
+    assert [each.what.split(",")[0] for each in found] == [".pvc-new-1234.qcow2", "volume other cannot be read"]
+    assert [bool(each.remedy) for each in found] == [True, False]
+    (still,) = backend.mend(POOL)
+    assert (still.what, bool(still.problem)) == ("volume other cannot be read", True)
     (folder / "other.qcow2").write_bytes(image)
     assert [each.name for each in backend.snapshots(POOL, "other")] == ["lost"]
     (folder / "other.qcow2").unlink()
-    assert len(backend.leftovers(POOL).leftovers) == 2
-    backend.mend(POOL)
-    assert backend.leftovers(POOL).leftovers == ()
+    assert len(backend.leftovers(POOL)) == 2
+    assert backend.mend(POOL) == ()
+    assert backend.leftovers(POOL) == ()
     assert [each.name for each in backend.snapshots(POOL, "disk")] == ["kept"]
 
 

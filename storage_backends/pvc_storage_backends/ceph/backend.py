@@ -15,6 +15,7 @@ from pvc_storage_backends.ceph.contents import CephContents
 from pvc_storage_backends.ceph.disks import disk_element, monitor_addresses, secret_uuid
 from pvc_storage_backends.ceph.failures import CLUSTER, meaning
 from pvc_storage_backends.ceph.fencing import FOR_GOOD_S, CephFencing
+from pvc_storage_backends.ceph.mending import CephMending
 from pvc_storage_backends.ceph.options import Options
 from pvc_storage_backends.ceph.snapshots import CephSnapshots
 from pvc_storage_backends.ceph.users import NodeClients, boot_id, known_nodes, with_connection, write_node
@@ -23,7 +24,7 @@ from pvc_storage_backends.ceph.volumes import CephVolumes
 CLUSTER_IS_FULL = "OSD_FULL"
 
 
-class CephBackend(CephVolumes, CephSnapshots, CephContents, CephFencing):
+class CephBackend(CephVolumes, CephSnapshots, CephContents, CephMending, CephFencing):
     """Implements `StorageBackend` and the Protocols of all capabilities. node: "" outside nodes."""
 
     def __init__(self, node: str, options: Options) -> None:
@@ -56,7 +57,8 @@ class CephBackend(CephVolumes, CephSnapshots, CephContents, CephFencing):
 
     def disk_xml(self, pool: str, name: str, device: str) -> str:
         """See `StorageBackend`."""
-        self.volume(pool, name)
+        with self.image(pool, name, whole=True):
+            pass
         monitors = monitor_addresses(self.connection.command("mon dump"))
         return disk_element(pool, name, device, monitors, self._options.guests, self._secret_uuid())
 

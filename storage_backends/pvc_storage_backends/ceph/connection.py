@@ -56,6 +56,7 @@ class Connection:
 
     def __init__(self, options: Options, on_connect: Callable[[Any], None]) -> None:
         self._options = options
+        self.timeout_s = options.timeout_s
         self._on_connect = on_connect
         self._connecting = threading.Lock()
         self._lock = threading.Lock()

@@ -22,7 +22,7 @@ class CephContents(CephPools):
     def upload_volume(self, pool: str, name: str, source: BinaryIO, report: Callable[[int], None]) -> Volume:
         """See `MovesContents`. A volume that somebody has open is refused; nobody else can write to it meanwhile."""
         with self.alone(pool, name), self.connection.using() as rados:
-            with self.image(pool, name) as image:
+            with self.image(pool, name, whole=True) as image:
                 check_unused(name, image, known_nodes(rados))
             with self.image(pool, name, writing=True) as image:
                 image.lock_acquire(bindings.load().rbd.RBD_LOCK_MODE_EXCLUSIVE)
@@ -41,7 +41,7 @@ class CephContents(CephPools):
 
     def download_volume(self, pool: str, name: str, target: BinaryIO, report: Callable[[int], None]) -> None:
         """See `MovesContents`."""
-        with self.image(pool, name) as image:
+        with self.image(pool, name, whole=True) as image:
             size_bytes = image.size()
             for begin in range(0, size_bytes, PIECE_BYTES):
                 piece = image.read(begin, min(PIECE_BYTES, size_bytes - begin))

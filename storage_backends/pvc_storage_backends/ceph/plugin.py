@@ -53,7 +53,7 @@ def pvc_api_resources() -> Sequence[ApiResource]:
     from pvc_storage_backends.ceph.resources import cluster_resources
 
     opened = OpenedOnce(ENTRY)  # all resources of a process share its connection
-    return (*volume_resources(opened, lists_pools=False), *cluster_resources(opened))
+    return (*volume_resources(opened, lists_pools=False, mends=True), *cluster_resources(opened))
 
 
 @hookimpl
@@ -66,7 +66,7 @@ def pvc_node_tasks() -> Sequence[NodeTaskEntry]:
 @hookimpl
 def pvc_cli_commands() -> Sequence[CliCommand]:
     return (
-        *volume_commands(NAME, lists_pools=False),
+        *volume_commands(NAME, lists_pools=False, mends=True),
         _command("status", f"{_COMMANDS}:status", "How the cluster is: health, monitors, OSDs and PGs."),
         _command("util", f"{_COMMANDS}:util", "How full the cluster and its pools are."),
         _command("pool list", f"{_COMMANDS}:pool_list", "List the pools: copies, PGs, and how full they are."),

@@ -12,6 +12,7 @@ from typing import Any
 from pvc_core.errors import NotFound, Refused, StorageUnavailable
 from pvc_core.storage import PoolUsage
 from pvc_storage_backends.ceph import bindings
+from pvc_storage_backends.ceph.begun import CALL_TIMEOUTS, check_named, check_whole
 from pvc_storage_backends.ceph.connection import NO_QUORUM, Connection
 from pvc_storage_backends.ceph.failures import Subject, explained
 
@@ -28,6 +29,8 @@ class CephPools:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.call_s = CALL_TIMEOUTS * connection.timeout_s
+        """How long a call that makes, renames or removes images keeps others from mending its pool at most."""
         self._locks = _VolumeLocks()
 
     def pools(self) -> tuple[str, ...]:
@@ -83,12 +86,19 @@ class CephPools:
             yield ioctx
 
     @contextmanager
-    def image(self, pool: str, name: str, *, writing: bool = False) -> Iterator[Any]:
-        """A volume's image. writing: others see that it is in use meanwhile. Raises `NotFound`."""
+    def image(self, pool: str, name: str, *, writing: bool = False, whole: bool = False) -> Iterator[Any]:
+        """A volume's image. writing: others see that it is in use meanwhile. Raises `NotFound`.
+
+        whole: raises `Refused` when what it holds is neither what it held nor what it is to hold.
+        """
         subject = Subject("volume", name)
         with self.opened(pool) as ioctx, explained(subject):
             opened = bindings.load().rbd.Image(ioctx, name, read_only=not writing)
             try:
+                if image_id := opened.id():
+                    check_named(ioctx, name, image_id)
+                if whole:
+                    check_whole(ioctx, name, image_id)
                 yield opened
             finally:
                 opened.close()

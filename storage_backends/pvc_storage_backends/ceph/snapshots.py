@@ -8,6 +8,7 @@ from typing import Any
 from pvc_core.errors import AlreadyExists, NotFound, Refused
 from pvc_core.storage import Snapshot, Volume, check_volume_name
 from pvc_storage_backends.ceph import bindings
+from pvc_storage_backends.ceph.begun import Begun, forget_roll_backs, noted
 from pvc_storage_backends.ceph.failures import Subject, explained
 from pvc_storage_backends.ceph.pools import CephPools
 from pvc_storage_backends.ceph.users import check_unused, known_nodes
@@ -27,7 +28,7 @@ class CephSnapshots(CephPools):
     def create_snapshot(self, pool: str, volume: str, name: str) -> Snapshot:
         """See `SnapshotsVolumes`. Of a volume in use, it is what a power cut at that moment would have left."""
         check_volume_name(name)
-        with self.alone(pool, volume), self.image(pool, volume, writing=True) as image:
+        with self.alone(pool, volume), self.image(pool, volume, writing=True, whole=True) as image:
             _check_free(image, name)
             with explained(Subject("snapshot", name)):
                 image.create_snap(name)
@@ -66,8 +67,11 @@ class CephSnapshots(CephPools):
                 snapshot, size_bytes = _found(image, name), image.size()
                 check_unused(volume, image, known_nodes(rados))
             self.check_room(pool, snapshot["size"] - size_bytes)
-            with self.image(pool, volume, writing=True) as image, explained(Subject("snapshot", name)):
-                image.rollback_to_snap(name)
+            with self.image(pool, volume, writing=True) as image, self.opened(pool) as ioctx:
+                begun = Begun(call="roll-back", volume=volume, image_id=image.id(), snapshot=name)
+                with noted(ioctx, begun), explained(Subject("snapshot", name)):
+                    image.rollback_to_snap(name)
+                forget_roll_backs(ioctx, begun.image_id)
                 return Volume(pool, volume, image.size())
 
     def remove_snapshot(self, pool: str, volume: str, name: str) -> None:

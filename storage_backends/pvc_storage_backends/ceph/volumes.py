@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import errno
 import struct
+from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
 from pvc_core.errors import AlreadyExists, InvalidInput, NotFound, Refused
 from pvc_core.storage import Volume, check_volume_name, check_volume_size
 from pvc_storage_backends.ceph import bindings
+from pvc_storage_backends.ceph.begun import (
+    MAKING,
+    REPAIR,
+    TRASH,
+    Begun,
+    id_object,
+    id_of,
+    noted,
+    on_their_way_out,
+    working,
+)
 from pvc_storage_backends.ceph.failures import Subject, explained, meaning
 from pvc_storage_backends.ceph.pools import CephPools
 from pvc_storage_backends.ceph.snapshots import HIDDEN, is_hidden, own_snapshots
 from pvc_storage_backends.ceph.users import check_unused, known_nodes
 
-TRASH = "rbd_trash"
 _NOT_A_SNAPSHOT = struct.pack("<Q", 2**64 - 2)
 _SIZE_ANSWER = struct.Struct("<BQ")  # the binary logarithm of an object's size, and the image's size
 
@@ -30,7 +41,13 @@ class CephVolumes(CephPools):
     def volumes(self, pool: str) -> tuple[Volume, ...]:
         """See `StorageBackend`. An image whose making or removal was broken off, and cannot be opened, is none."""
         with self.opened(pool) as ioctx:
-            images = {each["name"]: each["id"] for each in bindings.load().rbd.RBD().list2(ioctx)}
+            leaving = on_their_way_out(ioctx)
+            listed = {each["name"]: each["id"] for each in bindings.load().rbd.RBD().list2(ioctx)}
+            images = {
+                name: image_id
+                for name, image_id in listed.items()
+                if image_id not in leaving and not name.startswith(MAKING)
+            }
             sizes = _sizes(ioctx, images)
         return tuple(Volume(pool, name, sizes[name]) for name in sorted(sizes))
 
@@ -43,8 +60,8 @@ class CephVolumes(CephPools):
         """See `StorageBackend`."""
         check_volume_name(name)
         check_volume_size(size_bytes)
-        with self.alone(pool, name), self.opened(pool) as ioctx:
-            _check_free(ioctx, name)
+        with self.alone(pool, name), self.opened(pool) as ioctx, working(ioctx, pool, self.call_s):
+            self._check_free(ioctx, pool, name)
             self.check_room(pool, size_bytes)
             with explained(Subject("volume", name)):
                 _make_trash(ioctx)
@@ -54,16 +71,19 @@ class CephVolumes(CephPools):
     def rename_volume(self, pool: str, name: str, new_name: str) -> Volume:
         """See `StorageBackend`. Whoever has it open keeps it."""
         check_volume_name(new_name, "new_name")
-        with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
-            self.volume(pool, name)
-            _check_free(ioctx, new_name)
-            with explained(Subject("volume", name, new_name)):
-                bindings.load().rbd.RBD().rename(ioctx, name, new_name)
+        with self.alone(pool, name, new_name), self.opened(pool) as ioctx, working(ioctx, pool, self.call_s):
+            with self.image(pool, name) as image:
+                image_id = image.id()
+            self._check_free(ioctx, pool, new_name)
+            _rename(ioctx, name, new_name, image_id)
             return self.volume(pool, new_name)
 
     def remove_volume(self, pool: str, name: str) -> None:
         """See `StorageBackend`. One that has clones is refused."""
-        with self.alone(pool, name), self.connection.using() as rados, self.opened(pool) as ioctx:
+        with ExitStack() as stack:
+            stack.enter_context(self.alone(pool, name))
+            rados, ioctx = stack.enter_context(self.connection.using()), stack.enter_context(self.opened(pool))
+            stack.enter_context(working(ioctx, pool, self.call_s, if_there_is_room=True))
             with self.image(pool, name) as image:
                 check_unused(name, image, known_nodes(rados))
                 if kept := [snapshot["name"] for snapshot in own_snapshots(image)]:
@@ -98,20 +118,38 @@ class CephVolumes(CephPools):
     def clone_volume(self, pool: str, name: str, new_name: str) -> Volume:
         """See `ClonesVolumes`. The snapshot that the clone stands on shows nowhere and goes with the last clone."""
         check_volume_name(new_name, "new_name")
-        hidden = f"{HIDDEN}{uuid4().hex}"
-        with self.alone(pool, name, new_name), self.opened(pool) as ioctx:
-            size_bytes = self.volume(pool, name).size_bytes
-            _check_free(ioctx, new_name)
+        hidden, made = f"{HIDDEN}{uuid4().hex}", f"{MAKING}{uuid4().hex}"
+        with self.alone(pool, name, new_name), self.opened(pool) as ioctx, working(ioctx, pool, self.call_s):
+            with self.image(pool, name, whole=True) as image:
+                size_bytes, image_id = image.size(), image.id()
+            self._check_free(ioctx, pool, new_name)
             self.check_room(pool, size_bytes)
-            with self.image(pool, name, writing=True) as image:
+            begun = Begun(call="clone", volume=name, image_id=image_id, new_name=made, snapshot=hidden)
+            with self.image(pool, name, writing=True) as image, noted(ioctx, begun):
                 image.create_snap(hidden)
                 try:
                     with explained(Subject("volume", name, new_name)):
-                        rbd = bindings.load().rbd.RBD()
-                        rbd.clone(ioctx, name, hidden, ioctx, new_name, features=features())
+                        rbd = bindings.load().rbd
+                        # In the middle of it, it is an image of zeros: nobody is to take that for the clone.
+                        rbd.RBD().clone(ioctx, name, hidden, ioctx, made, features=features())
                 finally:
                     image.remove_snap(hidden)  # from then on it is in Ceph's trash for as long as the clone needs it
+                with rbd.Image(ioctx, made, read_only=True) as clone:
+                    clone_id = clone.id()
+                _rename(ioctx, made, new_name, clone_id)
         return Volume(pool, new_name, size_bytes)
+
+    def _check_free(self, ioctx: Any, pool: str, name: str) -> None:
+        """Raises `AlreadyExists`, or `Refused` for the name of something that is no volume, or none any more."""
+        with explained(Subject("volume", name)):
+            if not _is_there(ioctx, name):
+                return
+        try:
+            self.volume(pool, name)
+        except NotFound as error:
+            reason = f"a call that died, or still goes on, has left something under this name: {REPAIR} ends it"
+            raise Refused(f"volume {name}", reason) from error
+        raise AlreadyExists("volume", name)
 
 
 def features() -> int:
@@ -129,19 +167,19 @@ def features() -> int:
 def _is_there(ioctx: Any, name: str) -> bool:
     """Whether an image has this name, without reading all names of the pool: format 2 has an object for each, as 1."""
     missing = bindings.load().rados.ObjectNotFound
-    for each in (f"rbd_id.{name}", f"{name}.rbd"):
+    for each in (id_object(name), f"{name}.rbd"):
         try:
             ioctx.stat(each)
         except missing:
             continue
         return True
-    return False
+    return bool(id_of(ioctx, name))  # of one that is half made or half removed
 
 
-def _check_free(ioctx: Any, name: str) -> None:
-    with explained(Subject("volume", name)):
-        if _is_there(ioctx, name):
-            raise AlreadyExists("volume", name)
+def _rename(ioctx: Any, name: str, new_name: str, image_id: str) -> None:
+    begun = Begun(call="rename", volume=name, image_id=image_id, new_name=new_name)
+    with noted(ioctx, begun, NotFound, AlreadyExists), explained(Subject("volume", name, new_name)):
+        bindings.load().rbd.RBD().rename(ioctx, name, new_name)
 
 
 def _make_trash(ioctx: Any) -> None:

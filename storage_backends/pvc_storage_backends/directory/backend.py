@@ -17,6 +17,7 @@ from xml.sax.saxutils import quoteattr
 
 from pvc_core.errors import InvalidInput, NotFound, PluginError, Refused
 from pvc_core.storage import (
+    Leftover,
     PoolUsage,
     Snapshot,
     StorageCapability,
@@ -38,7 +39,7 @@ from pvc_storage_backends.directory.layers import (
     write_note,
 )
 from pvc_storage_backends.directory.locks import locked
-from pvc_storage_backends.directory.mending import PoolState, look_over, mend
+from pvc_storage_backends.directory.mending import look_over, mend
 
 CAPABILITIES = frozenset(
     {
@@ -255,12 +256,12 @@ class DirectoryBackend:
 
     # ------------------------------------------------------------------------------------------- mending
 
-    def leftovers(self, pool: str) -> PoolState:
-        """What calls that were killed have left in a pool. Raises `NotFound`, `Refused`."""
+    def leftovers(self, pool: str) -> tuple[Leftover, ...]:
+        """See `MendsLeftovers`."""
         return look_over(self._folder(pool), self._images)
 
-    def mend(self, pool: str) -> PoolState:
-        """Remove that; what there was. Raises as `leftovers`."""
+    def mend(self, pool: str) -> tuple[Leftover, ...]:
+        """See `MendsLeftovers`."""
         return mend(self._folder(pool), self._images)
 
     # --------------------------------------------------------------------------------------------- parts

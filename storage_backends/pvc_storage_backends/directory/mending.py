@@ -9,48 +9,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvc_core.errors import NotFound, PluginError
+from pvc_core.sizes import size_words
+from pvc_core.storage import Leftover
 from pvc_storage_backends.directory.folders import LAYER, NEW, SUFFIX, PoolFolder, settle
 from pvc_storage_backends.directory.images import Images
 from pvc_storage_backends.directory.layers import NOTE_SUFFIX, layers_of, note_path
 from pvc_storage_backends.directory.locks import repairing
 
-
-@dataclass(frozen=True)
-class Leftover:
-    """A file of PVC's own that nothing needs. what: a sentence for the operator."""
-
-    file: str
-    what: str
-    used_bytes: int
+REMOVED = "the file is removed"
 
 
 @dataclass(frozen=True)
-class PoolState:
-    """What is wrong in a pool. unreadable: volumes that qemu-img cannot read, with its reason."""
+class _State:
+    """Files of PVC's own that nothing needs, with a sentence each, and volumes that qemu-img cannot read."""
 
-    leftovers: tuple[Leftover, ...]
+    unneeded: dict[Path, str]
     unreadable: dict[str, str]
 
+    def leftovers(self, pool: str) -> tuple[Leftover, ...]:
+        return (*(Leftover(pool, what, REMOVED) for what in self.unneeded.values()), *self.damage(pool))
 
-def look_over(folder: PoolFolder, images: Images) -> PoolState:
+    def damage(self, pool: str) -> tuple[Leftover, ...]:
+        """What no mending helps."""
+        return tuple(
+            Leftover(pool, f"volume {name} cannot be read", problem=reason) for name, reason in self.unreadable.items()
+        )
+
+
+def look_over(folder: PoolFolder, images: Images) -> tuple[Leftover, ...]:
     """What a pool has that nothing needs. Waits until nobody works in it; raises `Refused` when somebody goes on."""
     folder.be_there()
     with repairing(folder.lock):
-        return _state(folder, images)
+        return _state(folder, images).leftovers(folder.name)
 
 
-def mend(folder: PoolFolder, images: Images) -> PoolState:
-    """Remove what nothing needs; what there was."""
+def mend(folder: PoolFolder, images: Images) -> tuple[Leftover, ...]:
+    """Remove what nothing needs; what is wrong still. Raises as `look_over`."""
     folder.be_there()
     with repairing(folder.lock):
         state = _state(folder, images)
-        for leftover in state.leftovers:
-            (folder.path / leftover.file).unlink(missing_ok=True)
+        for file in state.unneeded:
+            file.unlink(missing_ok=True)
         settle(folder.path)
-        return state
+        return state.damage(folder.name)
 
 
-def _state(folder: PoolFolder, images: Images) -> PoolState:
+def _state(folder: PoolFolder, images: Images) -> _State:
     needed: set[Path] = set()
     unreadable: dict[str, str] = {}
     for name in folder.names():
@@ -59,20 +63,20 @@ def _state(folder: PoolFolder, images: Images) -> PoolState:
         except (PluginError, NotFound) as error:
             unreadable[name] = error.sentence()
     # Which layers a volume needs that cannot be read, nobody knows: none is given up then.
-    return PoolState(tuple(_leftovers(folder.path, None if unreadable else needed)), unreadable)
+    return _State(dict(_unneeded(folder.path, None if unreadable else needed)), unreadable)
 
 
-def _leftovers(path: Path, needed: set[Path] | None) -> Iterator[Leftover]:
+def _unneeded(path: Path, needed: set[Path] | None) -> Iterator[tuple[Path, str]]:
     for file in sorted(path.iterdir()):
         if file.name.startswith((NEW, f"{LAYER}new-")):
-            yield _leftover(file, "was being made by a call that was ended")
+            yield _described(file, "was being made by a call that was ended")
         elif needed is None or not file.name.startswith(LAYER):
             continue
         elif file.suffix == SUFFIX and file not in needed:
-            yield _leftover(file, "belongs to a snapshot that no volume has")
+            yield _described(file, "belongs to a snapshot that no volume has")
         elif file.suffix == NOTE_SUFFIX and file not in {note_path(each) for each in needed}:
-            yield _leftover(file, "names a snapshot that no volume has")
+            yield _described(file, "names a snapshot that no volume has")
 
 
-def _leftover(file: Path, what: str) -> Leftover:
-    return Leftover(file.name, what, os.lstat(file).st_blocks * 512)
+def _described(file: Path, what: str) -> tuple[Path, str]:
+    return file, f"{file.name}, which takes {size_words(os.lstat(file).st_blocks * 512)}, {what}"

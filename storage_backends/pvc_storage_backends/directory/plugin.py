@@ -47,9 +47,9 @@ def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry
 
 @hookimpl
 def pvc_api_resources() -> Sequence[ApiResource]:
-    return volume_resources(ENTRY)
+    return volume_resources(ENTRY, mends=True)
 
 
 @hookimpl
 def pvc_cli_commands() -> Sequence[CliCommand]:
-    return volume_commands(NAME)
+    return volume_commands(NAME, mends=True)

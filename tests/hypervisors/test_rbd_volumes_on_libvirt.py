@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rbd_guests import MIB, POOL, ceph_for_guests
 
 from pvc_core.agent_actions import AttachDisk
 from pvc_core.errors import HypervisorError
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pvc_storage_backends.ceph.backend import CephBackend
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.ceph]
-POOL, MIB = "vms", 2**20
 ROOT = VmVolume(device="vda", backend="ceph", pool=POOL, name="root", id="1")
 DATA = VmVolume(device="vdb", backend="ceph", pool=POOL, name="data", id="2")
 
@@ -50,15 +50,8 @@ def testbed(lab_of_two: Lab) -> Iterator[LibvirtTestbed]:
 
 @pytest.fixture
 def cluster(lab_of_two: Lab, tmp_path: Path) -> Iterator[CephCluster]:
-    """On the address of the outside, which the hosts reach."""
-    from pvc_lab.ceph_cluster import CephCluster
-    from pvc_lab.network import OUTSIDE_ADDRESS
-
-    with CephCluster(tmp_path / "ceph", host=lab_of_two.network.address(OUTSIDE_ADDRESS)) as cluster:
-        cluster.create_pool(POOL)
-        cluster.create_user("guests", {"mon": "profile rbd", "osd": "profile rbd"})
+    with ceph_for_guests(lab_of_two, tmp_path) as cluster:
         yield cluster
-    cluster.remove()
 
 
 @dataclass

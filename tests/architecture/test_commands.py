@@ -81,6 +81,11 @@ def test_only_root_runs_the_lab(target: str, not_root: str) -> None:
     assert "only root can run it" in result.stderr
 
 
+def test_the_lab_has_ceph_if_it_is_asked_for() -> None:
+    assert "pvc_lab up --ceph" in run("make", INSTALLED, "--dry-run", "lab-up", "CEPH=1").stdout
+    assert "--ceph" not in run("make", INSTALLED, "--dry-run", "lab-up").stdout
+
+
 def test_where_real_parts_cannot_be_had_the_other_tests_run_and_it_is_said() -> None:
     result = run("make", INSTALLED, "PY=false", "real-parts")
     assert result.returncode == 0

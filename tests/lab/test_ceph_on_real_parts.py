@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -119,6 +120,15 @@ def ceph_of(cluster: RealCluster) -> LabCeph:
     return cluster.lab.ceph
 
 
+def its_clients_are_out_for_good(cluster: RealCluster, node: ClusterNode) -> bool:
+    """Some of its clients, and not its whole address. A lock that is broken costs its owner no more than an hour."""
+    entries = ceph_of(cluster).cluster.admin.command("osd blocklist ls")
+    address = f"{node.host.address}:"
+    until = [datetime.fromisoformat(each["until"]) for each in entries if each["addr"].startswith(address)]
+    is_out = any(each["addr"].startswith(f"{address}0/0") for each in entries)
+    return not is_out and bool(until) and min(until) > datetime.now(UTC) + timedelta(days=365)
+
+
 def uses_ceph(node: NodeView) -> bool:
     """Whether it says so in its report."""
     return node.report is not None and node.report.value.storage["ceph"].usable
@@ -184,6 +194,7 @@ def test_a_host_that_stood_still_cannot_write_when_it_goes_on_and_is_taken_back_
     lost.continue_daemon()
     room.wait_ready()
     assert room.nodes_in(EventKind.NODE_ADMITTED) == {lost.name}
+    assert its_clients_are_out_for_good(room.cluster, lost)
     assert room.cluster.active_on("web2") == (room.operator.vm("web2").node,)
     assert_one_writer(guest)
 

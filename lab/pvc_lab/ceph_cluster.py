@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a real Ceph cluster in a folder: one monitor, one manager, and OSDs whose disks are sparse files.
+"""Run a real Ceph cluster in a folder: monitors, one manager, and OSDs whose disks are sparse files.
 
 Tests want one within seconds, several side by side, and daemons that they can kill, freeze and start again; the lab
 wants it on the address of its bridge. All daemons run in the foreground as children and end with this program's `stop`.
@@ -14,6 +14,7 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_lowercase
 
 from pvc_lab import ceph_keys, processes
 from pvc_lab.ceph_admin import CephAdmin, CephCommandError
@@ -36,8 +37,9 @@ class CephError(RuntimeError):
 class CephCluster(Startable):
     """A cluster whose data stays in its folder from one start to the next.
 
-    host: the address that daemons listen on. port: the monitor's (the next one is for the protocol's first version);
-    None picks free ones. spawn: starts a daemon; a lab passes one that starts it inside a namespace.
+    mons: how many monitors. host: the address that daemons listen on. port: the first monitor's (the next one is for
+    the protocol's first version); None picks free ones, as for the others. spawn: starts a daemon; a lab passes one
+    that starts it inside a namespace.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class CephCluster(Startable):
         folder: Path,
         osds: int = 3,
         *,
+        mons: int = 1,
         host: str = "127.0.0.1",
         port: int | None = None,
         osd_bytes: int = 2 * GIB,
@@ -54,9 +57,12 @@ class CephCluster(Startable):
         self.processes: dict[str, Process] = {}
         """The daemons by name, such as `osd.0`, that have been started."""
         self.admin = CephAdmin(self.conf_path)
-        v1_port = free_port(host) if port is None else port + 1
-        v2_port = free_port(host) if port is None else port
-        self._site = CephSite(folder, str(uuid.uuid4()), host, v2_port, v1_port)
+        self.monitor_names = [f"mon.{letter}" for letter in ascii_lowercase[:mons]]
+        """The monitors, as `kill` takes them."""
+        ports = {name.partition(".")[2]: (free_port(host), free_port(host)) for name in self.monitor_names}
+        if port is not None:
+            ports[MONITOR.partition(".")[2]] = (port, port + 1)
+        self._site = CephSite(folder, str(uuid.uuid4()), host, ports)
         self._osd_numbers = list(range(osds))
         self._osd_bytes = osd_bytes
         self._spawn = spawn
@@ -84,8 +90,8 @@ class CephCluster(Startable):
             is_new = not self.conf_path.exists()
             if is_new:
                 self._make()
-            self.launch(MONITOR)
-            self.launch(MANAGER)
+            for name in (*self.monitor_names, MANAGER):
+                self.launch(name)
             numbers = [str(number) for number in self._osd_numbers]
             if not is_new:
                 # The monitor has not noticed that they were killed, and would go on believing that they are up.
@@ -209,7 +215,7 @@ class CephCluster(Startable):
 
     def _make(self) -> None:
         """The data of all daemons, as before the first start."""
-        for name in (MONITOR, MANAGER, "crash"):
+        for name in (*self.monitor_names, MANAGER, "crash"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         osds = [ceph_keys.osd(number) for number in self._osd_numbers]
         manager = ceph_keys.manager(MANAGER.partition(".")[2])
@@ -224,16 +230,17 @@ class CephCluster(Startable):
         self.conf_path.write_text(text)
         made = {number: self._make_osd(number) for number in self._osd_numbers}
         try:
-            self._make_monitor()
+            self._make_monitors()
         finally:
             for number, making in made.items():
                 self._finish(f"osd.{number}", making)
 
-    def _make_monitor(self) -> None:
+    def _make_monitors(self) -> None:
         site, monitors = self._site, str(self.folder / "monmap")
-        name = MONITOR.partition(".")[2]
-        self._tool("monmaptool", "--create", "--fsid", site.fsid, "--addv", name, site.monitor_addresses, monitors)
-        self._tool("ceph-mon", "--mkfs", "-i", name, "--monmap", monitors, "--keyring", str(self.keyring_path))
+        addresses = [word for each in site.monitor_addresses.items() for word in ("--addv", *each)]
+        self._tool("monmaptool", "--create", "--fsid", site.fsid, *addresses, monitors)
+        for name in site.monitors:
+            self._tool("ceph-mon", "--mkfs", "-i", name, "--monmap", monitors, "--keyring", str(self.keyring_path))
 
     def _make_osd(self, number: int) -> subprocess.Popen[bytes]:
         folder = self.folder / f"osd.{number}"

@@ -7,24 +7,30 @@ counts as down. Here a map changes at once, and an OSD that is killed is down be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class CephSite:
-    """Where a cluster is: its folder, the address that its daemons listen on, and its monitor's two ports."""
+    """Where a cluster is: its folder, the address that its daemons listen on, and by name its monitors' two ports.
+
+    Of the two, the first is for the second version of the protocol.
+    """
 
     folder: Path
     fsid: str
     host: str
-    v2_port: int
-    v1_port: int
+    monitors: Mapping[str, tuple[int, int]]
 
     @property
-    def monitor_addresses(self) -> str:
-        """As ceph.conf and the map of monitors have them: both versions of the protocol."""
-        return f"[v2:{self.host}:{self.v2_port}/0,v1:{self.host}:{self.v1_port}/0]"
+    def monitor_addresses(self) -> dict[str, str]:
+        """As ceph.conf and the map of monitors have them, by monitor: both versions of the protocol."""
+        return {
+            name: f"[v2:{self.host}:{v2_port}/0,v1:{self.host}:{v1_port}/0]"
+            for name, (v2_port, v1_port) in self.monitors.items()
+        }
 
 
 def object_classes() -> Path:
@@ -36,7 +42,7 @@ def configuration(site: CephSite, *, copies: int, osd_bytes: int, mgr_modules: P
     """The text of ceph.conf. copies: how many OSDs have each object. osd_bytes: how large each OSD's file can grow."""
     return _TEMPLATE.format(
         fsid=site.fsid,
-        monitors=site.monitor_addresses,
+        monitors=",".join(site.monitor_addresses.values()),
         host=site.host,
         folder=site.folder,
         copies=copies,

@@ -18,6 +18,7 @@ from pvc_core.storage import StorageCapability
 
 _VOLUMES = "pvc_cli.storage_volumes"
 _CONTENTS = "pvc_cli.storage_contents"
+_ON_NODES = "pvc_cli.storage_on_nodes"
 _SNAPSHOTS = "pvc_cli.storage_snapshots"
 _COMMANDS: tuple[tuple[str, str, str, StorageCapability | None], ...] = (
     ("pool list", f"{_VOLUMES}:pool_list", "List the pools, and how full they are.", None),
@@ -55,13 +56,16 @@ def volume_commands(
     *,
     lists_pools: bool = True,
     mends: bool = False,
+    on_nodes: bool = False,
 ) -> tuple[CliCommand, ...]:
     """The commands of a backend. capabilities: which it can have; what needs another one is left out.
 
-    lists_pools: False for a backend that has a `pool list` of its own. mends: True for a `MendsLeftovers`.
+    lists_pools: False for a backend that has a `pool list` of its own. mends: True for a `MendsLeftovers`. on_nodes: it
+    has the resources and tasks of `pvc_core.storage_on_nodes`, for pools that each node has for itself.
     """
+    own = {f"{_VOLUMES}:{verb}": f"{_ON_NODES}:{verb}" for verb in ("volume_add", "volume_remove") if on_nodes}
     return tuple(
-        CliCommand(("storage", backend, *words.split()), load, summary)
+        CliCommand(("storage", backend, *words.split()), own.get(load, load), summary)
         for words, load, summary, needed in _COMMANDS
         if (needed is None or needed in capabilities)
         and (lists_pools or words != "pool list")

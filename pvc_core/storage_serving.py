@@ -53,7 +53,7 @@ class Served:
         """The backend, where it can work on this pool from here. Raises `NotFound`, and `Refused` where it cannot."""
         backend = self.backend()
         if not backend.is_shared(pool):
-            reason = "is each node's own, and only shared pools can be worked on through the API so far"
+            reason = "is each node's own: volumes are made and removed there with --node, and nothing else from here"
             raise Refused(f"pool {pool}", reason)
         return backend
 

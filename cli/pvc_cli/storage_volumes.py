@@ -120,6 +120,11 @@ def volume_list(session: Session, pool: str) -> None:
 @pass_session
 def volume_add(session: Session, pool: str, name: str, size_bytes: int) -> None:
     """Make the volume NAME of SIZE, such as 20GiB, in POOL. It reads as zeros."""
+    make_volume(session, pool, name, size_bytes)
+
+
+def make_volume(session: Session, pool: str, name: str, size_bytes: int) -> None:
+    """Make it where all nodes have it, and say so."""
     document: VolumeOutcome = session.api.post(*pool_path(pool), body={"name": name, "size_bytes": size_bytes}).document
     told(session, document, name)
 
@@ -169,6 +174,11 @@ def volume_clone(session: Session, pool: str, volume: str, name: str) -> None:
 @pass_session
 def volume_remove(session: Session, pool: str, volume: str, yes: bool) -> None:
     """Remove VOLUME of POOL and what it holds."""
+    remove_volume(session, pool, volume, yes)
+
+
+def remove_volume(session: Session, pool: str, volume: str, yes: bool) -> None:
+    """Ask, remove it where all nodes had it, and say so."""
     confirmed(f"Remove volume {volume} of pool {pool} and what it holds?", yes, "remove")
     document = session.api.request("DELETE", *pool_path(pool), volume).document
     told(session, document, volume)

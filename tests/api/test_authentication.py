@@ -77,6 +77,8 @@ METHODS_BY_ROLE = {
         ("POST", "/cluster/volume-repair"),
         ("DELETE", "/vm/web1/volume/vda"),
         ("POST", "/vm/web1/volume/vda/rename"),
+        ("POST", "/storage/directory/node/hv1/pool/vms/volume"),
+        ("DELETE", "/storage/directory/node/hv1/pool/vms/volume/disk"),
         ("POST", "/storage/directory/pool/vms/volume"),
         ("DELETE", "/storage/directory/pool/vms/volume/disk"),
         ("POST", "/storage/directory/pool/vms/volume/disk/rename"),

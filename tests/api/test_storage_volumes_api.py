@@ -175,7 +175,7 @@ def test_a_pool_of_each_nodes_own_is_out_of_the_apis_reach(cluster: Cluster) -> 
         }
         for answer in (api.get(POOL), api.post(POOL, json={"name": "web1", "size_bytes": MIB})):
             assert (answer.status_code, answer.json()["code"]) == (409, "refused")
-            assert "only shared pools" in answer.json()["detail"]
+            assert "made and removed there with --node" in answer.json()["detail"]
         assert api.get(f"{POOL}/web1/snapshot").json()["code"] == "no_such_route"
     process.connection.close()
 

@@ -88,7 +88,7 @@ def test_pools_say_what_is_each_nodes_own_and_out_of_reach(pvc: Pvc) -> None:
     rows = said(pvc("pool", "list")).splitlines()
     assert [row.split()[:2] for row in rows[1:]] == [["own", "each"], ["vms", "yes"]]
     refused = pvc("volume", "list", "own")
-    assert (refused.returncode, "only shared pools" in refused.stderr) == (5, True)
+    assert (refused.returncode, "made and removed there with --node" in refused.stderr) == (5, True)
 
 
 def test_a_size_needs_a_unit(pvc: Pvc) -> None:

@@ -9,6 +9,7 @@ from pvc_core import (
     ApiResource,
     CliCommand,
     ConfigSection,
+    NodeTaskEntry,
     PluginOptions,
     StorageBackend,
     StorageBackendEntry,
@@ -16,6 +17,7 @@ from pvc_core import (
     hookimpl,
 )
 from pvc_core.storage_commands import volume_commands
+from pvc_core.storage_on_nodes import node_volume_resources, volume_tasks
 from pvc_core.storage_resources import volume_resources
 from pvc_storage_backends.directory.options import Options
 
@@ -47,9 +49,14 @@ def pvc_storage_backends(options: PluginOptions) -> Sequence[StorageBackendEntry
 
 @hookimpl
 def pvc_api_resources() -> Sequence[ApiResource]:
-    return volume_resources(ENTRY, mends=True)
+    return (*volume_resources(ENTRY, mends=True), *node_volume_resources(ENTRY))
+
+
+@hookimpl
+def pvc_node_tasks() -> Sequence[NodeTaskEntry]:
+    return volume_tasks(ENTRY)
 
 
 @hookimpl
 def pvc_cli_commands() -> Sequence[CliCommand]:
-    return volume_commands(NAME, mends=True)
+    return volume_commands(NAME, mends=True, on_nodes=True)

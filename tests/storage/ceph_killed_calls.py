@@ -16,13 +16,14 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from pvc_core.errors import NotFound, Refused
 from pvc_lab.waiting import wait_for
@@ -32,7 +33,7 @@ from pvc_storage_backends.ceph.options import Options
 
 MIB = 2**20
 LIBRARIES = ("rados", "rbd")
-AT_RANDOM = 12
+AT_RANDOM = 24
 CALL_S = 1.0
 """After which the lock of a call that was killed runs out."""
 CALLS: dict[str, Callable[[Any, str, int], object]] = {
@@ -104,7 +105,7 @@ def _volume(backend: Any, pool: str, name: str, listed: dict[str, Any]) -> Any:
     return [found.size_bytes, snapshots, sha256(held.getvalue()).hexdigest()]
 
 
-def child(work: Callable[[], object], kill_after_s: float | None = None) -> Any:
+def child(work: Callable[[], object]) -> Any:
     """What a process of its own has worked out, None when it was killed."""
     reading, writing = os.pipe()
     process = os.fork()
@@ -114,9 +115,6 @@ def child(work: Callable[[], object], kill_after_s: float | None = None) -> Any:
             pipe.write(json.dumps(work()))
         os._exit(0)
     os.close(writing)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(process, signal.SIGKILL)
     with os.fdopen(reading) as pipe:
         said = pipe.read()
     _, status = os.waitpid(process, 0)
@@ -130,8 +128,9 @@ def child(work: Callable[[], object], kill_after_s: float | None = None) -> Any:
 class Counted:
     """Something of Ceph's libraries, whose calls are counted."""
 
-    seen = 0
+    lasted_s: ClassVar[list[float]] = []
     kill_at = 0
+    kill_after_s = 0.0
 
     def __init__(self, counted: Any) -> None:
         self.counted = counted
@@ -152,11 +151,21 @@ class Counted:
 
     @staticmethod
     def _called(found: Any, *arguments: Any, **named: Any) -> Any:
-        Counted.seen += 1
-        if Counted.seen == Counted.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        Counted.lasted_s.append(0.0)
+        if len(Counted.lasted_s) == Counted.kill_at:
+            if not Counted.kill_after_s:
+                _kill()
+            threading.Timer(Counted.kill_after_s, _kill).start()
         plain = [each.counted if isinstance(each, Counted) else each for each in arguments]
-        return _counted(found(*plain, **named))
+        at, began_s = len(Counted.lasted_s) - 1, time.monotonic()
+        try:
+            return _counted(found(*plain, **named))
+        finally:
+            Counted.lasted_s[at] = time.monotonic() - began_s
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _counted(answer: Any) -> Any:
@@ -165,30 +174,24 @@ def _counted(answer: Any) -> Any:
     return Counted(answer) if type(answer).__module__ in LIBRARIES else answer
 
 
-def calling(conf: str, pool: str, call: str, of: int, kill_at: int = 0) -> int:
-    """How many calls of Ceph's libraries it makes; killed before one of them."""
+def calling(conf: str, pool: str, call: str, of: int, kill_at: int = 0, kill_after_s: float = 0.0) -> list[float]:
+    """How long each call of Ceph's libraries takes; killed before one of them, or so long after it has begun."""
     backend, libraries = opened(conf), bindings.load()
     counted = SimpleNamespace(rados=Counted(libraries.rados), rbd=Counted(libraries.rbd))
     bindings.load = lambda: counted  # type: ignore[assignment, return-value]
     backend.pools()  # connected
-    Counted.seen, Counted.kill_at = 0, kill_at
+    Counted.lasted_s, Counted.kill_at, Counted.kill_after_s = [], kill_at, kill_after_s
     CALLS[call](backend, pool, of)
-    return Counted.seen
-
-
-def timed(conf: str, pool: str, call: str, of: int) -> float:
-    """How long it takes from the beginning of the process on, in seconds."""
-    began_s = time.monotonic()
-    calling(conf, pool, call, of)
-    return time.monotonic() - began_s
+    return Counted.lasted_s
 
 
 def main(conf: str, pool: str, call: str) -> None:
     """Once to its end, then killed before the first call of a library, before the second ..."""
     child(lambda: prepare(opened(conf), pool, call, 0))
     child(lambda: prepare(opened(conf), pool, call, 1))
-    steps = child(lambda: calling(conf, pool, call, 0))
-    lasts_s = child(lambda: timed(conf, pool, call, 1))
+    lasted_s = child(lambda: calling(conf, pool, call, 0))
+    child(lambda: calling(conf, pool, call, 1))
+    steps = len(lasted_s)
     count = 2 + steps + AT_RANDOM
     child(lambda: prepare_all(opened(conf), pool, call, range(2, count)))
     killed: dict[int, str] = {}
@@ -197,7 +200,9 @@ def main(conf: str, pool: str, call: str) -> None:
         if child(lambda of=of: calling(conf, pool, call, of, of - 1)) is None:  # type: ignore[misc]
             killed[of] = f"before call {of - 1}"
     for of in range(2 + steps, count):
-        if child(lambda of=of: calling(conf, pool, call, of), random.uniform(0.3, 1.0) * lasts_s) is None:  # type: ignore[misc]
+        at = random.choices(range(steps), lasted_s)[0]
+        after_s = random.uniform(0, lasted_s[at])
+        if child(lambda of=of, at=at, after_s=after_s: calling(conf, pool, call, of, at + 1, after_s)) is None:  # type: ignore[misc]
             killed[of] = "at random"
     after = child(lambda: states(opened(conf), pool, count))
     left = child(lambda: mended(opened(conf), pool))

@@ -92,21 +92,25 @@ class VolumeRenaming(VmSnapshotRollback):
         """Write what the volume is called now: its new name, or its old one. Somebody else may have done so."""
         ended = _called(begun, name)
 
-        def decide(snapshot: ClusterSnapshot) -> Change:
-            stored = snapshot.vm(uuid)
+        def decide() -> Change | None:
+            stored = self._view.snapshot().vm(uuid)
             before = stored.value
             volume = next((each for each in before.volumes if each.id == begun.id), None)
             if volume is None or volume.renaming != begun.renaming:
-                return changes.already(stored, f"{ended.title} is what it is called", before)
+                return None
             after = _with(before, volume, ended)
             ops = (*self._claims_after(begun, name), changes.write_vm(stored, after))
             reason = f"{begun.title} is called {name} now" if name != begun.name else f"{begun.title} keeps its name"
             happening = of_vm(EventKind.VM_VOLUME_RENAMED, before, after, reason)
             return Change(ops, reason, after, happenings=(happening,))
 
-        change = self._view.commit(decide)
+        change = self._settle(decide)
+        if change is None:
+            return VolumeOutcome(
+                f"{ended.title} is what it is called", False, self._view.snapshot().vm(uuid).value, ended
+            )
         assert change.vm is not None
-        return VolumeOutcome(change.reason, bool(change.ops), change.vm, ended)
+        return VolumeOutcome(change.reason, True, change.vm, ended)
 
     def _claims_after(self, begun: VmVolume, name: str) -> Iterator[Op]:
         """The claim on the name that is not the volume's goes; the one on the new name is an ordinary one then."""

@@ -216,9 +216,12 @@ def test_a_volume_is_leaving_until_the_guest_has_let_go_of_it(api: httpx.Client,
 
 def test_a_volume_of_a_vm_that_is_off_gets_another_name(api: httpx.Client, cluster: Cluster) -> None:
     api.post("/vm/web1/volume", json=DATA)
-    answer = api.post("/vm/web1/volume/vda/rename", json={"name": "files"})
+    seen = api.get("/vm/web1/volume").headers["ETag"]
+    answer = api.post("/vm/web1/volume/vda/rename", json={"name": "files"}, headers={"If-Match": seen})
     assert answer.status_code == 200, answer.text
-    assert (answer.status_code, answer.json()["volume"]) == (200, {**SHOWN, "name": "files"})
+    assert answer.json()["volume"] == {**SHOWN, "name": "files"}
     assert answer.json()["reason"] == "memory vms/data is called files now"
     assert problem(api.post("/vm/web1/volume/vda/rename", json={"name": "logs"}))[:2] == (409, "already_exists")
+    stale = api.post("/vm/web1/volume/vda/rename", json={"name": "other"}, headers={"If-Match": seen})
+    assert stale.status_code == 412
     assert [one["name"] for one in api.get("/vm/web1/volume").json()["volumes"]] == ["files"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from pvc_storage_backends.ceph.begun import (
     on_their_way_out,
     packed,
 )
-from pvc_storage_backends.ceph.failures import Subject, explained
+from pvc_storage_backends.ceph.failures import Subject, errno_of, explained
 from pvc_storage_backends.ceph.pools import CephPools
 from pvc_storage_backends.ceph.users import Client, watchers
 
@@ -155,8 +156,15 @@ def _remove(ioctx: Any, image_id: str, name: str) -> None:
     if _has(ioctx, f"rbd_header.{image_id}"):
         _check_unwatched(ioctx, image_id)
         if not _directory_has(ioctx, image_id):
-            rbd.RBD().trash_remove(ioctx, image_id, force=True)
-            return
+            try:
+                rbd.RBD().trash_remove(ioctx, image_id, force=True)
+            except rbd.Error as error:
+                if errno_of(error) != errno.EUCLEAN:
+                    raise
+                # It is on its way into the trash, and goes on under its name.
+                ioctx.execute(DIRECTORY, "rbd", "dir_add_image", packed(name) + packed(image_id))
+            else:
+                return
         if not named_image(ioctx, name):
             ioctx.write_full(id_object(name), packed(image_id))  # by which alone Ceph finds the rest
         rbd.RBD().remove(ioctx, name)
@@ -174,8 +182,12 @@ def _remove(ioctx: Any, image_id: str, name: str) -> None:
 
 def _check_unwatched(ioctx: Any, image_id: str) -> None:
     """Raises `Refused` while somebody has an image open, or has died so lately that Ceph has not noticed."""
-    with bindings.load().rbd.Image(ioctx, image_id=image_id, read_only=True) as image:
-        users: Sequence[Client] = watchers(image)
+    rbd = bindings.load().rbd
+    try:
+        with rbd.Image(ioctx, image_id=image_id, read_only=True) as image:
+            users: Sequence[Client] = watchers(image)
+    except rbd.ImageNotFound:
+        return  # half of a clone, which knows its parent no more: to remove it, Ceph looks for itself who has it open
     if users:
         raise Refused("it", f"client.{users[0].number} has it open, or has just died: try again in half a minute")
 

@@ -33,7 +33,8 @@ from pvc_storage_backends.ceph.options import Options
 
 MIB = 2**20
 LIBRARIES = ("rados", "rbd")
-AT_RANDOM = 24
+AT_RANDOM = int(os.environ.get("PVC_LAB_KILLS_AT_RANDOM", "4"))
+"""Kills within calls. Whoever changes what a call does tries some dozens."""
 CALL_S = 1.0
 """After which the lock of a call that was killed runs out."""
 CALLS: dict[str, Callable[[Any, str, int], object]] = {

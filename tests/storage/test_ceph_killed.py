@@ -36,6 +36,7 @@ def cluster(require: Callable[[str], None], tmp_path_factory: pytest.TempPathFac
     made.remove()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_is_killed_at_any_step_leaves_the_old_state_or_the_new_one_and_repair_leaves_nothing(
     call: str, cluster: CephCluster

@@ -59,9 +59,10 @@ class CephCluster(Startable):
         self.admin = CephAdmin(self.conf_path)
         self.monitor_names = [f"mon.{letter}" for letter in ascii_lowercase[:mons]]
         """The monitors, as `kill` takes them."""
-        ports = {name.partition(".")[2]: (free_port(host), free_port(host)) for name in self.monitor_names}
-        if port is not None:
-            ports[MONITOR.partition(".")[2]] = (port, port + 1)
+        ports = {
+            name.partition(".")[2]: (free_port(host), free_port(host)) if port is None or number else (port, port + 1)
+            for number, name in enumerate(self.monitor_names)
+        }
         self._site = CephSite(folder, str(uuid.uuid4()), host, ports)
         self._osd_numbers = list(range(osds))
         self._osd_bytes = osd_bytes

@@ -9,6 +9,7 @@ import pytest
 
 from operators import Operator
 from pvc_core.event_log import EventLog
+from pvc_core.snapshot import NodeView
 from pvc_lab.cluster_node import ClusterNode
 from pvc_lab.real_cluster import RealCluster
 from pvc_lab.waiting import wait_for
@@ -26,12 +27,18 @@ def hv2(cluster: RealCluster, operator: Operator) -> Iterator[ClusterNode]:
     cluster.configuration.watchdogs_s["hv2"] = TIMEOUT_S
     node.stop_daemon()
     node.start_daemon()
-    operator.wait(lambda s: s.node("hv2").is_alive and s.node("hv2").record.value.session != before, "hv2's daemon")
+    operator.wait(lambda s: has_reported(s.node("hv2"), before), "hv2's new daemon to have its hypervisor")
     yield node
     cluster.configuration.watchdogs_s.clear()
     node.power_off()
     node.make_whole()
     operator.wait(lambda s: s.node("hv2").is_alive, "hv2 to be there again")
+
+
+def has_reported(node: NodeView, before: str) -> bool:
+    """Whether a daemon that has another session than `before` says that its hypervisor answers."""
+    report = node.report.value if node.report else None
+    return node.is_alive and report is not None and report.session != before and report.hypervisor_connected
 
 
 @pytest.mark.parametrize(

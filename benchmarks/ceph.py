@@ -4,7 +4,7 @@
 A real cluster of three OSDs is started for it, with a pool of 2 000 volumes. Budgets: the list of all of them with
 their sizes, and the cluster's status, ten times faster than by command. What a new volume and a snapshot take is the
 cluster's own time for the most part, whoever asks for it, so beside them stands also the library's bare call: at most
-half as much again.
+twice that.
 
     python -m benchmarks.ceph [--volumes 2000] [--rounds 7]
 """
@@ -35,7 +35,7 @@ POOL = "vms"
 SIZE_BYTES = 2**20
 TIMES_FASTER = 10.0
 """Than the command: what is only asked for."""
-TIMES_THE_LIBRARY = 1.5
+TIMES_THE_LIBRARY = 2.0
 """What is made, against the bare call of the library."""
 
 Action = Callable[[], object]

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from pvc_core.cluster_view import ClusterView
+from pvc_core.commands import Commands
 from pvc_core.ports import Op
+from pvc_core.registry import Registry
+from pvc_core.system_clock import SystemClock
+from pvc_core.testing.manual_clock import ManualClock
 from pvc_plugins.stores.embedded import SqliteStore
 
 
@@ -28,3 +33,20 @@ class Dying(SqliteStore):
         if self._count == self._at:
             raise Killed
         return done
+
+
+def carry_out_and_die(
+    url: str, registry: Registry, command: Callable[[Commands], object], at: int, *, before: bool
+) -> None:
+    """Give a command in a process that dies at one of its transactions, if there are as many."""
+    store = Dying(url, at, before=before)
+    store.start()
+    view = ClusterView(store, SystemClock())
+    view.start()
+    try:
+        command(Commands(view, store, registry, ManualClock()))
+    except Killed:
+        print(f"it died at transaction {at}")
+    finally:
+        view.close()
+        store.close()

@@ -10,21 +10,18 @@ from typing import Any
 
 import msgspec
 import pytest
-from dying_store import Dying, Killed
+from dying_store import Killed, carry_out_and_die
 from stored_cluster import ANY, StoredCluster
 from stored_cluster import vm as record_of
 
 from pvc_core import hookimpl, layout
-from pvc_core.cluster_view import ClusterView
 from pvc_core.codec import decode
 from pvc_core.commands import Commands
 from pvc_core.errors import AlreadyExists, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.events import Event
 from pvc_core.model import Member, VmState
 from pvc_core.storage import StorageBackendEntry, StorageCapability, StorageSite, Volume
-from pvc_core.system_clock import SystemClock
 from pvc_core.testing.driver_suite import registry_with
-from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.testing.memory_storage import MemoryBackend, MemoryStorage
 from pvc_core.testing.played_agents import xml
 from pvc_core.vm_snapshots import MAX_SNAPSHOTS
@@ -468,17 +465,7 @@ def test_whenever_a_process_dies_repair_leaves_the_old_state_or_the_new_one(
 ) -> None:
     cluster.commands.take_snapshot("web1", "old", keep=1)
     storage.write(b"after")
-    store = Dying(cluster.url, at, before=before)
-    store.start()
-    view = ClusterView(store, SystemClock())
-    view.start()
-    try:
-        COMMANDS[command](Commands(view, store, cluster.registry, ManualClock()))
-    except Killed:
-        pass
-    finally:
-        view.close()
-        store.close()
+    carry_out_and_die(cluster.url, cluster.registry, COMMANDS[command], at, before=before)
     cluster.settle()
     if "web1" in cluster.snapshot().uuid_by_name and record_of(cluster).snapshots.kept_off:
         with pytest.raises(Refused, match="is kept off"):

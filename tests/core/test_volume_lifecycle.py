@@ -9,20 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from dying_store import Dying, Killed
+from dying_store import carry_out_and_die
 from stored_cluster import ANY, StoredCluster
 from stored_cluster import vm as record_of
 
 from pvc_core import hookimpl, layout
-from pvc_core.cluster_view import ClusterView
 from pvc_core.commands import Commands
 from pvc_core.errors import AlreadyExists, InvalidInput, NotFound, PvcError, Refused
 from pvc_core.model import Member, VmState
 from pvc_core.ports import Delete
 from pvc_core.storage import StorageBackendEntry, StorageCapability, StorageSite
-from pvc_core.system_clock import SystemClock
 from pvc_core.testing.driver_suite import registry_with
-from pvc_core.testing.manual_clock import ManualClock
 from pvc_core.testing.memory_storage import MemoryStorage
 from pvc_core.testing.played_agents import xml
 from pvc_core.volume_claims import every_claim
@@ -243,17 +240,7 @@ def test_whenever_a_process_dies_repair_leaves_the_old_state_or_the_new_one(
 ) -> None:
     for name in ("data", "logs"):
         cluster.commands.create_volume("web1", "memory", "vms", name, MIB)
-    store = Dying(cluster.url, at, before=before)
-    store.start()
-    view = ClusterView(store, SystemClock())
-    view.start()
-    try:
-        COMMANDS[command](Commands(view, store, cluster.registry, ManualClock()))
-    except Killed:
-        pass
-    finally:
-        view.close()
-        store.close()
+    carry_out_and_die(cluster.url, cluster.registry, COMMANDS[command], at, before=before)
     cluster.settle()
     assert cluster.commands.repair_volumes() == ()
     vms = cluster.snapshot().uuid_by_name

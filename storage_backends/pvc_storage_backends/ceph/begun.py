@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -183,19 +183,21 @@ def name_of(ioctx: Any, image_id: str) -> str:
     return unpacked(answers["name"]) if codes["name"] == 0 and codes["trash"] else ""
 
 
-def on_their_way_out(ioctx: Any) -> dict[str, str]:
-    """The IDs of the images whose removal has begun, and their names; those that people put into the trash as well."""
+class OnItsWayOut(NamedTuple):
+    """What RBD's trash says of an image. removed: somebody removes it, and it is not to be kept for a while."""
+
+    name: str
+    removed: bool
+
+
+def on_their_way_out(ioctx: Any) -> dict[str, OnItsWayOut]:
+    """The images in the trash, by ID: those whose removal has begun, and those that people have put there."""
     found = {}
     for key, value in _omap(ioctx, TRASH).items():
         if key.startswith("id_"):
             # A version, its compatible one, the length; the source; then the name.
-            found[key.removeprefix("id_")] = unpacked(value[7:])
+            found[key.removeprefix("id_")] = OnItsWayOut(unpacked(value[7:]), value[6] == _REMOVING)
     return found
-
-
-def is_removing(ioctx: Any, image_id: str) -> bool:
-    """Whether an image in the trash is there because somebody removes it, and not to be kept for a while."""
-    return _omap(ioctx, TRASH).get(f"id_{image_id}", bytes(7))[6] == _REMOVING
 
 
 _REMOVING = 3

@@ -19,7 +19,6 @@ from pvc_storage_backends.ceph.begun import (
     forget,
     forget_roll_backs,
     id_object,
-    is_removing,
     mending,
     name_of,
     named_image,
@@ -71,10 +70,10 @@ def _found(ioctx: Any, pool: str) -> Iterator[_Found]:
         leftover = Leftover(pool, what.format(begun=begun), remedy.format(begun=begun))
         yield _Found(leftover, _noted(mend, ioctx, key, begun))
     leaving = on_their_way_out(ioctx)
-    for image_id, name in leaving.items():
-        if is_removing(ioctx, image_id):
-            what = f"volume {name} is half removed"
-            yield _Found(Leftover(pool, what, "the rest of it is removed"), _removing(ioctx, image_id, name))
+    for image_id, image in leaving.items():
+        if image.removed:
+            what = f"volume {image.name} is half removed"
+            yield _Found(Leftover(pool, what, "the rest of it is removed"), _removing(ioctx, image_id, image.name))
     for each in bindings.load().rbd.RBD().list2(ioctx):
         name, image_id = each["name"], each["id"]
         if not image_id or image_id in leaving:
@@ -171,9 +170,8 @@ def _remove(ioctx: Any, image_id: str, name: str) -> None:
         return
     if named_image(ioctx, name) == image_id:
         ioctx.remove_object(id_object(name))
-    for part in (f"rbd_object_map.{image_id}",):
-        if _has(ioctx, part):
-            ioctx.remove_object(part)
+    if _has(ioctx, object_map := f"rbd_object_map.{image_id}"):
+        ioctx.remove_object(object_map)
     if _directory_has(ioctx, image_id):
         ioctx.execute(DIRECTORY, "rbd", "dir_remove_image", packed(name) + packed(image_id))
     if image_id in on_their_way_out(ioctx):

@@ -35,6 +35,8 @@ RUN_MARK = f"PVC_TEST_RUN={os.environ.get('PVC_TEST_RUN', '')}/{uuid4().hex}"
 starts has it as the beginning of its own mark."""
 ENDING_S = 10.0
 """How long processes that were told to end may take."""
+ZOOKEEPER_THREAD = "(zk_loop)"
+"""In the name of the thread on which the ZooKeeper client keeps a session."""
 _OUTLIVE_TESTS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
@@ -167,7 +169,7 @@ def pytest_make_collect_report(
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outlives_the_tests() -> Iterator[None]:
-    """No process and no thread that would keep this one from ending."""
+    """No process, no thread that would keep this one from ending, no session with a store."""
     yield
     deadline = time.monotonic() + ENDING_S
     while (left := [*processes_left(), *threads_left()]) and time.monotonic() < deadline:
@@ -218,6 +220,7 @@ def marked_processes(*, deep: bool = True) -> list[tuple[int, str]]:
 
 
 def threads_left() -> list[str]:
-    """Threads that Python would wait for at its end."""
+    """Threads that Python would wait for at its end, and those of a ZooKeeper session that nobody has closed."""
     main = threading.main_thread()
-    return [f"thread {t.name}" for t in threading.enumerate() if t is not main and not t.daemon and t.is_alive()]
+    threads = [t for t in threading.enumerate() if t is not main and t.is_alive()]
+    return [f"thread {t.name}" for t in threads if not t.daemon or ZOOKEEPER_THREAD in t.name]

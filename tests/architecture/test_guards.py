@@ -74,8 +74,12 @@ def test_the_users_own_cluster_is_out_of_reach(suite: Path) -> None:
     [
         ("def test_it():\n    subprocess.Popen(['sleep', '8'], start_new_session=True)\n", "sleep 8"),
         ("def test_it():\n    threading.Thread(target=time.sleep, args=(8,), name='idler').start()\n", "thread idler"),
+        (
+            "def test_it():\n    threading.Thread(None, time.sleep, '(zk_loop)', (18,), daemon=True).start()\n",
+            "thread (zk_loop)",
+        ),
     ],
-    ids=["process", "thread"],
+    ids=["process", "thread", "session of ZooKeeper"],
 )
 def test_what_a_test_leaves_behind_is_found(suite: Path, test: str, left: str) -> None:
     said = outcome(suite, test)

@@ -13,11 +13,14 @@ from kazoo.exceptions import NoAuthError
 
 from pvc_core.errors import Conflict, StoreUnavailable
 from pvc_core.ports import Create, Delete, Entry, Op, SessionState, Set
+from pvc_core.store_listening import SessionStates
 from pvc_core.store_renaming import Node
 from pvc_core.testing.store_suite import Recorder, eventually
 from pvc_lab.zookeeper import ZooKeeperServer
 from pvc_lab.zookeeper_ensemble import ZooKeeperEnsemble
 from pvc_plugins.stores.zookeeper import ZooKeeperStore
+from pvc_plugins.stores.zookeeper_options import parse_address
+from pvc_plugins.stores.zookeeper_session import ZooKeeperSession
 from stores.tcp_proxy import TcpProxy
 from stores.zookeeper_harness import ZooKeeperHarness
 
@@ -189,6 +192,35 @@ def test_whatever_changes_while_a_rename_reads_stops_it(harness: ZooKeeperHarnes
     assert caught.value.key.startswith("/old")
     assert other.children("/") == ("old",)
     store.close()
+
+
+def test_whoever_has_been_connected_finds_the_session_however_late_others_are_told(zookeeper: ZooKeeperServer) -> None:
+    class SlowStates(SessionStates):
+        def change(self, state: SessionState) -> None:
+            time.sleep(0.2)
+            super().change(state)
+
+    session = ZooKeeperSession(parse_address(f"zookeeper://{zookeeper.hosts}/"), SlowStates(), lambda: None)
+    session.start()
+    assert session.session_id
+    assert session.request(lambda client: client.exists_async("/")) is not None
+    session.close()
+
+
+def test_a_start_that_is_refused_leaves_no_session_and_may_be_repeated(zookeeper: ZooKeeperServer) -> None:
+    owner = ZooKeeperStore(f"zookeeper://{zookeeper.hosts}/fenced-off?user=pvc&password=secret")
+    owner.start()
+    store, states = ZooKeeperStore(f"zookeeper://{zookeeper.hosts}/fenced-off/below"), States()
+    store.add_session_listener(states)
+    with pytest.raises(StoreUnavailable, match="denied"):
+        store.start()
+    assert (store.client_id, store.session_state) == (None, LOST)
+    states.wait_for_last(LOST)
+    owner.ensure(["/below"])
+    store.start()
+    states.wait_for_last(CONNECTED)
+    store.close()
+    owner.close()
 
 
 def test_with_a_user_nobody_else_reads_what_is_written(zookeeper: ZooKeeperServer) -> None:

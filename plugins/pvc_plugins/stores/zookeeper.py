@@ -60,9 +60,15 @@ class ZooKeeperStore:
         self._reads = ZooKeeperReads(self._session, self._chroot)
 
     def start(self) -> None:
+        if self._session.is_started:
+            return
         self._states.start()
         self._session.start()
-        self._create_missing(with_parents([self._chroot]))
+        try:
+            self._create_missing(with_parents([self._chroot]))
+        except (StoreUnavailable, Conflict):
+            self._session.end()
+            raise
         self._reads.engine.start()
 
     def close(self) -> None:

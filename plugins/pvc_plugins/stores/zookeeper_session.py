@@ -11,9 +11,11 @@ this session gets an answer to.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import structlog
@@ -71,17 +73,37 @@ class ZooKeeperSession:
             raise StoreUnavailable("the store has been closed")
         if self._client is not None:
             return
-        self._client = self._new_client()
-        self._client.add_listener(self._on_kazoo_state)
+        client = self._client = self._new_client()
+        welcomed = threading.Event()
+        client.add_listener(partial(self._on_kazoo_state, client, welcomed))
         timeout_s = self._address.options.connect_timeout_s
-        if not self._client.start_async().wait(timeout_s):
-            self._end_client()
+        client.start_async()
+        # kazoo's own event comes before its listeners are called: whoever went on then would find no session here.
+        if not welcomed.wait(timeout_s):
+            self.end()
             raise StoreUnavailable(f"no server of {self._address.hosts} answered within {timeout_s:g} s")
 
     def close(self) -> None:
         """End the session now. Idempotent."""
         self._closing = True
-        self._end_client()
+        self.end()
+
+    def end(self) -> None:
+        """End the session now; `start` makes another one."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            client.stop()
+            client.close()
+        except KazooException as error:  # its thread is stuck in a connection attempt and ends after that
+            log.warning("store_close_incomplete", problem=str(error))
+        self._states.change(SessionState.LOST)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a session, or one is being made."""
+        return self._client is not None
 
     @property
     def client_id(self) -> tuple[int, bytes] | None:
@@ -155,26 +177,15 @@ class ZooKeeperSession:
             return o.session_timeout_s / 5
         return o.connect_timeout_s / 2 / len(self._address.hosts.split(","))
 
-    def _end_client(self) -> None:
-        client, self._client = self._client, None
-        if client is None:
-            return
-        try:
-            client.stop()
-            client.close()
-        except KazooException as error:  # its thread is stuck in a connection attempt and ends after that
-            log.warning("store_close_incomplete", problem=str(error))
-        self._states.change(SessionState.LOST)
-
-    def _on_kazoo_state(self, state: str) -> None:
+    def _on_kazoo_state(self, client: KazooClient, welcomed: threading.Event, state: str) -> None:
         """Runs on kazoo's connection thread: must not wait for anything."""
-        client = self._client
-        if client is None:
+        if self._has_ended(client):  # and it says so only now
             return
         if state == KazooState.CONNECTED:
             self.session_id = f"{client.client_id[0] & 0xFFFF_FFFF_FFFF_FFFF:x}"
             self._states.change(SessionState.CONNECTED)
             self._on_connected()
+            welcomed.set()
         elif state == KazooState.SUSPENDED:
             self._states.change(SessionState.SUSPENDED)
         else:
@@ -187,5 +198,8 @@ class ZooKeeperSession:
         log.warning("store_connection_restarts", client_state=client.client_state)
         time.sleep(_RESTART_DELAY_S)
         client.start_async()
-        if self._closing:  # by `close`, meanwhile; stopping twice does no harm
+        if self._has_ended(client):  # meanwhile; stopping twice does no harm
             client.stop()
+
+    def _has_ended(self, client: KazooClient) -> bool:
+        return client is not self._client

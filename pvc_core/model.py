@@ -18,7 +18,7 @@ from pvc_core.plugin_troubles import PluginTrouble
 from pvc_core.shut_out_record import ShutOut
 from pvc_core.storage_reports import BackendReport
 from pvc_core.vm_snapshot_standing import SnapshotStanding
-from pvc_core.vm_volumes import VmVolume, renaming_reason
+from pvc_core.vm_volumes import VmVolume, renaming_sentence
 
 MigrationMethod = Literal["live", "shutdown", "none"]
 OnPoweroff = Literal["restart", "stop"]
@@ -117,9 +117,14 @@ class VmRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Wall-clock time of the last change, for people."""
 
     @property
+    def kept_off_by(self) -> str:
+        """What goes on with its volumes, a sentence of its own, so that it does not start; "" if it may."""
+        return self.snapshots.kept_off_by or renaming_sentence(self.volumes)
+
+    @property
     def kept_off(self) -> str:
         """Why it does not start, the VM being the subject, while something goes on with its volumes; "" if it may."""
-        return self.snapshots.kept_off_reason or renaming_reason(self.volumes)
+        return f"is kept off: {self.kept_off_by}" if self.kept_off_by else ""
 
 
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,11 +24,11 @@ class SnapshotStanding(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     @property
-    def kept_off_reason(self) -> str:
-        """Why the VM does not start, the VM being the subject; "" when it may."""
+    def kept_off_by(self) -> str:
+        """What goes on, a sentence of its own, so that the VM does not start; "" when it may."""
         if not self.kept_off:
             return ""
-        work = f"is kept off: its snapshot {self.kept_off} is being taken, or gone back to"
+        work = f"its snapshot {self.kept_off} is being taken, or gone back to"
         return f"{work}; if nobody does so any more, `pvc vm volume repair` brings it to an end"
 
     def without(self, name: str, problem: str = "") -> SnapshotStanding:

@@ -83,12 +83,12 @@ class VolumeClaim(msgspec.Struct, frozen=True, kw_only=True):
         return VmVolume(device="", backend=self.backend, pool=self.pool, name=self.name, node=self.node).title
 
 
-def renaming_reason(volumes: Iterable[VmVolume]) -> str:
-    """Why a VM with these volumes does not start, the VM being the subject; "" when none is getting another name."""
+def renaming_sentence(volumes: Iterable[VmVolume]) -> str:
+    """Which of these volumes is getting another name, so that its VM does not start; "" when none is."""
     for volume in volumes:
         if volume.renaming:
             repair = "if nobody does so any more, `pvc vm volume repair` brings it to an end"
-            return f"is kept off: {volume.title} is getting the name {volume.renaming}; {repair}"
+            return f"{volume.title} is getting the name {volume.renaming}; {repair}"
     return ""
 
 

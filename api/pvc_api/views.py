@@ -41,7 +41,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class VmView(Answer, frozen=True, kw_only=True, gc=False):
-    """One VM: its record, its metadata, and what follows from them."""
+    """One VM: its record, its metadata, and what follows from them.
+
+    kept_off: what goes on with its volumes, so that it does not start before that is over; empty when nothing does.
+    """
 
     uuid: str
     name: str
@@ -52,6 +55,7 @@ class VmView(Answer, frozen=True, kw_only=True, gc=False):
     memory_mib: int = 0
     vcpus: int = 0
     held: bool = False
+    kept_off: str = ""
     permanent: bool = False
     cancelling: bool = False
     reason: str = ""

@@ -46,6 +46,7 @@ def view_of(record: VmRecord, version: int, progress: int | None = None, limit_v
         memory_mib=record.memory_mib,
         vcpus=record.vcpus,
         held=record.held,
+        kept_off=record.kept_off_by,
         permanent=record.permanent,
         cancelling=record.cancelling,
         reason=record.reason,

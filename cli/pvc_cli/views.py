@@ -21,6 +21,7 @@ class VmView(TypedDict):
     memory_mib: int
     vcpus: int
     held: bool
+    kept_off: str
     cancelling: bool
     reason: str
     changed_at: str

@@ -56,7 +56,8 @@ def list_(
     """List VMs.
 
     All, or those whose name matches NAME-GLOB, such as 'web*'. HOME is shown where it differs from NODE. NOTE says
-    what is unusual: held, outside limit, broken record, or where a VM is migrating to.
+    what is unusual: held, kept off (`pvc vm info` says by what), outside limit, broken record, or where a VM is
+    migrating to.
     """
     wanted_nodes, wanted_tags = names_in(nodes), set(names_in(tags))
     every: list[VmView] = session.api.get("vm")["vms"]
@@ -119,6 +120,7 @@ def _facts(vm: VmInfo) -> dict[str, str | Cell]:
     unusual = {
         "migrating to": f"{vm['target']}{percent}" if vm["target"] else "",
         "note": ", ".join(vm_notes(vm)),
+        "kept off": vm["kept_off"],
         "failed on": ", ".join(vm["failed_on"]),
         "problem": vm["problem"],
     }

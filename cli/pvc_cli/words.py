@@ -76,6 +76,8 @@ def vm_notes(vm: VmView) -> list[str]:
         notes.append("broken record")
     if vm["held"]:
         notes.append("held")
+    if vm["kept_off"]:
+        notes.append("kept off")
     if vm["limit_violated"]:
         notes.append("outside limit")
     if vm["cancelling"]:

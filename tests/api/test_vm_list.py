@@ -16,6 +16,8 @@ from pvc_core import layout
 from pvc_core.model import VmState
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.testing.builders import a_node, a_snapshot, a_vm, uuid_of
+from pvc_core.vm_snapshot_standing import SnapshotStanding
+from pvc_core.vm_volumes import VmVolume
 
 
 @pytest.fixture
@@ -140,3 +142,27 @@ def test_a_fragment_is_encoded_again_when_its_record_or_its_progress_changes() -
 
 def test_the_states_that_are_shown_are_those_of_vms_and_broken() -> None:
     assert set(ShownVmState.__args__) == {*VmState, "broken"}  # type: ignore[attr-defined]
+
+
+REPAIR = "if nobody does so any more, `pvc vm volume repair` brings it to an end"
+RENAMED = VmVolume(device="vda", backend="ceph", pool="vms", name="data", renaming="files")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        (
+            {"snapshots": SnapshotStanding(names=("monday",), kept_off="monday")},
+            f"its snapshot monday is being taken, or gone back to; {REPAIR}",
+        ),
+        ({"volumes": (RENAMED,)}, f"ceph vms/data is getting the name files; {REPAIR}"),
+        ({"snapshots": SnapshotStanding(names=("monday",))}, ""),
+    ],
+)
+def test_what_keeps_a_vm_off_is_shown_wherever_the_vm_is(
+    api: httpx.Client, cluster: Cluster, fields: dict[str, object], why: str
+) -> None:
+    cluster.has([a_node("hv1")], [a_vm("web1", state=VmState.STOPPED, **fields)])
+    eventually(lambda: api.get("/vm").json()["total"] == 1)
+    listed, shown = api.get("/vm").json()["vms"][0], api.get("/vm/web1").json()
+    assert (listed["kept_off"], shown["kept_off"]) == (why, why)

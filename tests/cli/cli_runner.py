@@ -121,6 +121,7 @@ def a_vm(name: str = "web1", **fields: object) -> dict[str, Any]:
         "memory_mib": 512,
         "vcpus": 1,
         "held": False,
+        "kept_off": "",
         "permanent": False,
         "cancelling": False,
         "reason": "the guest runs",

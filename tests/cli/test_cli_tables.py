@@ -19,6 +19,7 @@ VMS = [
     a_vm("db1", state="stopped", held=True),
     a_vm("mail1", node="hv2", limit_violated=True, node_limit=["hv1"]),
     a_vm("app1", state="migrating", target="hv3", progress_pct=40, tags=["front", "blue"]),
+    a_vm("app2", state="stopped", kept_off="its snapshot monday is being taken"),
     a_vm("0000", state="broken", node="", home="", problem="the record does not parse"),
 ]
 
@@ -41,6 +42,7 @@ def test_the_list_of_vms(run: Cli, api: FakeApi) -> None:
     assert rows["mail1"][2:4] == ["hv2", "hv1"]
     assert rows["mail1"][-2:] == ["outside", "limit"]
     assert rows["app1"][-3:] == ["to", "hv3", "40%"]
+    assert rows["app2"][-2:] == ["kept", "off"]
     assert rows["0000"][1] == "broken"
     assert rows["0000"][-2:] == ["broken", "record"]
 
@@ -86,7 +88,7 @@ def test_the_same_list_twice_is_the_same_text(run: Cli, api: FakeApi) -> None:
         (["web1"], ["web1"]),
         (["--node", "hv2"], ["mail1"]),
         (["--node", "hv2", "--node", "hv3"], ["mail1"]),
-        (["--state", "stopped", "--state", "migrating"], ["db1", "app1"]),
+        (["--state", "stopped", "--state", "migrating"], ["db1", "app1", "app2"]),
         (["--tag", "front"], ["web1", "app1"]),
         (["--tag", "front", "--tag", "blue"], ["app1"]),
         (["--limit-violated"], ["mail1"]),
@@ -124,6 +126,18 @@ def test_the_form_at_the_command_wins_over_the_one_before_it(run: Cli) -> None:
 def test_markup_in_a_reason_is_text(run: Cli) -> None:
     api = FakeApi({"GET /vm/web1": a_vm(reason="[red]alarm[/red] :smile: [/]")})
     assert "[red]alarm[/red] :smile: [/]" in run("vm", "info", "web1", api=api).out
+
+
+def test_a_vm_that_is_kept_off_says_by_what(run: Cli) -> None:
+    why = "its snapshot monday is being taken, or gone back to"
+    off = a_vm(state="stopped", held=True, kept_off=why)
+    shown = [
+        " ".join(line.split())
+        for line in run("vm", "info", "web1", api=FakeApi({"GET /vm/web1": off})).out.splitlines()
+    ]
+    assert "note held, kept off" in shown
+    assert f"kept off {why}" in shown
+    assert "kept off" not in run("vm", "info", "web1", api=FakeApi({"GET /vm/web1": a_vm()})).out
 
 
 def test_the_list_of_nodes(run: Cli) -> None:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
@@ -145,6 +146,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="pvc-api", description="The PVC API.")
     parser.add_argument("--config", metavar="FILE", help="configuration [default: $PVC_CONFIG or /etc/pvc/pvc.toml]")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('pvc')}")
     arguments = parser.parse_args()
     try:
         configuration = load_configuration(arguments.config)

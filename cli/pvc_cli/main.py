@@ -155,6 +155,9 @@ def _complain(sentence: str) -> None:
     help="Connection to use, see `pvc connection list`; `local` is this machine itself.  [default: the one in use]",
 )
 @output_option
+@click.version_option(
+    package_name="pvc", message="%(prog)s %(version)s", help="Show the version of this command and exit."
+)
 @pass_session
 def cli(session: Session, connection: str) -> None:
     """Keep virtual machines running on a cluster of hypervisors.

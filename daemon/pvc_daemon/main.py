@@ -63,7 +63,7 @@ def open_watchdog(configuration: Configuration) -> Watchdog | None:
     type=click.Choice(["leave", "flush", "shutdown"]),
     help="What SIGTERM does first when the host goes down [default: `[node] on_shutdown`, else leave].",
 )
-@click.version_option(version("pvc"), prog_name="pvc-node")
+@click.version_option(version("pvc"), prog_name="pvc-node", message="%(prog)s %(version)s")
 def main(config: str | None, on_shutdown: Policy | None) -> None:
     """The node daemon: keeps this host's VMs as the cluster's store says they should be.
 

@@ -17,6 +17,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -213,3 +214,10 @@ def test_a_no_changes_nothing(environment: dict[str, str]) -> None:
     assert status == 1
     assert "web1 (11111111-2222-4333-8444-555555555555) is stopped on hv1. Forget it?" in shown
     assert plain(shown).endswith("pvc: nothing was changed\n")
+
+
+@pytest.mark.parametrize("program", ["pvc", "pvc-node", "pvc-api"])
+def test_every_program_says_its_version(program: str) -> None:
+    path = Path(PVC).with_name(program)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == (f"{program} {version('pvc')}\n", "")

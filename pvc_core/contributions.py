@@ -86,6 +86,10 @@ def _nobody_takes_it(task: NodeTask) -> TaskView:
     raise Refused(task.node, "there is no cluster behind this site")
 
 
+def _nobody_answers(task: NodeTask, timeout_s: float) -> Mapping[str, Any]:
+    raise Refused(task.node, "there is no cluster behind this site")
+
+
 @dataclass(frozen=True)
 class ApiSite:
     """What a resource is built from: the cluster as seen from one API process.
@@ -99,6 +103,12 @@ class ApiSite:
     store: ClusterStore
     give_task: Callable[[NodeTask], TaskView] = _nobody_takes_it
     """Hands a task of the plugin to a node; see `answer_task`. Raises `NotFound`, `InvalidInput`, `Refused`."""
+    ask_node: Callable[[NodeTask, float], Mapping[str, Any]] = _nobody_answers
+    """Has a node carry out a task of the plugin that changes nothing, and returns its result, waiting so many seconds.
+
+    There are no events of it, and it stays nowhere. Raises as `give_task`, `Refused` with the reason when it has
+    failed or its node's daemon goes away, and `DeadlineExceeded`.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ again, when its kind says that this does no harm, or has failed: nobody knows ho
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pvc_core.task_records import TaskRecord, TaskState
 
 TASKS_AT_ONCE = 4
 """On one node."""
+QUESTIONS_AT_ONCE = 2
+"""Beside them: somebody waits for the answer, and tasks may take hours."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,27 @@ class EndTask:
 
 
 def decide(
-    tasks: Sequence[TaskRecord], here: Collection[str], incarnation: str, resumable: Mapping[str, bool]
+    tasks: Sequence[TaskRecord],
+    here: Mapping[str, bool],
+    incarnation: str,
+    resumable: Mapping[str, bool],
 ) -> list[BeginTask | EndTask]:
     """What to do about a node's open tasks, in the order in which they were given.
 
-    here: ids of those that this life of the daemon, `incarnation`, carries out. resumable: by kind, for the kinds that
-    this node knows.
+    here: ids of those that this life of the daemon, `incarnation`, carries out, each with whether it is a question; it
+    may have been withdrawn. resumable: by kind, for the kinds that this node knows.
     """
     actions: list[BeginTask | EndTask] = []
-    free = TASKS_AT_ONCE - len(here)
+    asked = sum(here.values())
+    free = {False: TASKS_AT_ONCE - (len(here) - asked), True: QUESTIONS_AT_ONCE - asked}
     for task in tasks:
         if task.id in here:
             continue
         action = _about(task, incarnation, resumable)
         if isinstance(action, BeginTask):
-            if free <= 0:
+            if free[task.question] <= 0:
                 continue
-            free -= 1
+            free[task.question] -= 1
         if action is not None:
             actions.append(action)
     return actions

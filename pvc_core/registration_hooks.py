@@ -283,9 +283,11 @@ def pvc_node_tasks(options: PluginOptions) -> Sequence[NodeTaskEntry]:  # type: 
 
     Called: once, when the plugin is loaded; `run` for each task, on a thread of its own in the daemon of its node, for
     as long as it takes. A resource of the same plugin hands a task over with `site.give_task` and answers with what
-    this returns and the status 202; a command follows it with `session.follow_task`.
+    this returns and the status 202; a command follows it with `session.follow_task`. What changes nothing and is soon
+    answered is asked with `site.ask_node` instead, which waits for the result: there is no event, and it stays nowhere.
 
-    Together: a node carries out a few tasks at a time, whoever they are from, in the order in which they were given.
+    Together: a node carries out a few tasks at a time, whoever they are from, in the order in which they were given;
+    and beside them two that are questions.
 
     Failing: when `run` raises, the task has failed, with the sentence of a `PvcError` as its reason. When the daemon
     dies, a task that is `resumable` is begun again, and any other has failed.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from pvc_core.contributions import ApiBody
+from pvc_core.contributions import ApiBody, ApiQuery
 from pvc_core.storage import Snapshot, Volume
 
 SizeBytes = Annotated[int, msgspec.Meta(gt=0, le=2**62, description="In bytes")]
@@ -43,6 +43,21 @@ class StorageVolumeList(msgspec.Struct, frozen=True, kw_only=True):
     """The volumes of a pool, by name."""
 
     volumes: tuple[StorageVolumeView, ...]
+
+
+class NodeVolumeList(msgspec.Struct, frozen=True, kw_only=True):
+    """Volumes of a pool of one node's own, by name. total: how many it has. more: further ones come after the last."""
+
+    volumes: tuple[StorageVolumeView, ...]
+    total: int
+    more: bool
+
+
+class NodeVolumeQuery(ApiQuery, frozen=True, kw_only=True):
+    """Which of a node's volumes."""
+
+    limit: Annotated[int, msgspec.Meta(ge=0, description="At most this many; 0 = as many as one answer holds")] = 0
+    after: Annotated[str, msgspec.Meta(description="Only those whose names come after this one")] = ""
 
 
 class StorageVolumeOutcome(msgspec.Struct, frozen=True, kw_only=True):

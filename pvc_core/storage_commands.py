@@ -63,7 +63,8 @@ def volume_commands(
     lists_pools: False for a backend that has a `pool list` of its own. mends: True for a `MendsLeftovers`. on_nodes: it
     has the resources and tasks of `pvc_core.storage_on_nodes`, for pools that each node has for itself.
     """
-    own = {f"{_VOLUMES}:{verb}": f"{_ON_NODES}:{verb}" for verb in ("volume_add", "volume_remove") if on_nodes}
+    verbs = ("volume_list", "volume_add", "volume_remove") if on_nodes else ()
+    own = {f"{_VOLUMES}:{verb}": f"{_ON_NODES}:{verb}" for verb in verbs}
     return tuple(
         CliCommand(("storage", backend, *words.split()), own.get(load, load), summary)
         for words, load, summary, needed in _COMMANDS

@@ -53,7 +53,7 @@ class Served:
         """The backend, where it can work on this pool from here. Raises `NotFound`, and `Refused` where it cannot."""
         backend = self.backend()
         if not backend.is_shared(pool):
-            reason = "is each node's own: volumes are made and removed there with --node, and nothing else from here"
+            reason = "is each node's own: volumes are listed, made and removed there with --node, and nothing else"
             raise Refused(f"pool {pool}", reason)
         return backend
 
@@ -68,9 +68,10 @@ class Served:
         """The VM that the volume is a disk of, or is being made or removed for; "" when it is nobody's."""
         return self.owners(pool, [volume]).get(volume, "")
 
-    def owners(self, pool: str, volumes: Sequence[str]) -> dict[str, str]:
-        """Those of these volumes that belong to a VM, and its name."""
-        named = {name: VmVolume(device="", backend=self._entry.name, pool=pool, name=name) for name in volumes}
+    def owners(self, pool: str, volumes: Sequence[str], node: str = "") -> dict[str, str]:
+        """Those of these volumes that belong to a VM, and its name. node: whose own the pool is."""
+        backend = self._entry.name
+        named = {name: VmVolume(device="", backend=backend, pool=pool, name=name, node=node) for name in volumes}
         claims = claims_on(self._site.store, named.values())
         vms = self._site.snapshot().vms if claims else {}
         owners: dict[str, str] = {}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from pvc_core.changes import Change
 from pvc_core.codec import Stored, decode, encode
 from pvc_core.errors import Refused
 from pvc_core.events import EventKind, Happening
-from pvc_core.ports import ClusterStore, Create, Op, Set
+from pvc_core.ports import ClusterStore, Create, Delete, Op, Set
 from pvc_core.task_records import TaskQueue, TaskRecord, TaskState
 
 MAX_OPEN = 100
@@ -37,10 +37,10 @@ def give(task: TaskRecord, queue: Stored[TaskQueue] | None) -> Change:
     if len(waiting) >= MAX_OPEN:
         raise Refused(task.node, f"{len(waiting)} tasks have not ended there; wait, or cancel some")
     ops: tuple[Op, ...] = (
-        Create(layout.task(task.id), encode(task)),
+        Create(layout.task(task.id), encode(task), ephemeral=task.question),
         _queue_op(task.node, queue, (*waiting, task.id)),
     )
-    return Change(ops, task.reason, happenings=(Happening(EventKind.TASK_GIVEN, _told(task), node=task.node),))
+    return Change(ops, task.reason, happenings=_happenings(EventKind.TASK_GIVEN, task))
 
 
 def begin(stored: Stored[TaskRecord], incarnation: str, reason: str, now: str) -> Set:
@@ -66,9 +66,8 @@ def end(
     )
     ops: tuple[Op, ...] = (Set(stored.key, encode(ended, stored.data), stored.version),)
     if queue is not None and ended.id in queue.value.tasks:
-        left = tuple(each for each in queue.value.tasks if each != ended.id)
-        ops = (*ops, _queue_op(ended.node, queue, left))
-    return Change(ops, reason, happenings=(Happening(_KINDS[state], _told(ended), node=ended.node),))
+        ops = (*ops, *unqueue(queue, [ended.id]).ops)
+    return Change(ops, reason, happenings=_happenings(_KINDS[state], ended))
 
 
 def call_off(stored: Stored[TaskRecord], queue: Stored[TaskQueue] | None, now: str, is_there: bool) -> Change:
@@ -91,7 +90,24 @@ def call_off(stored: Stored[TaskRecord], queue: Stored[TaskQueue] | None, now: s
     if queue is not None:  # which its node watches
         ops = (*ops, _queue_op(task.node, queue, queue.value.tasks))
     reason = f"{task.title}: it is asked to end"
-    return Change(ops, reason, happenings=(Happening(EventKind.TASK_CANCELLED, reason, node=task.node),))
+    happenings = () if task.question else (Happening(EventKind.TASK_CANCELLED, reason, node=task.node),)
+    return Change(ops, reason, happenings=happenings)
+
+
+def withdraw(stored: Stored[TaskRecord], queue: Stored[TaskQueue] | None) -> Change:
+    """A question that nobody waits for any more: nothing of it stays."""
+    task = stored.value
+    ops: tuple[Op, ...] = (Delete(stored.key, stored.version),)
+    if queue is not None and task.id in queue.value.tasks:
+        ops = (*ops, *unqueue(queue, [task.id]).ops)
+    return Change(ops, f"{task.title}: nobody waits for it any more", happenings=())
+
+
+def unqueue(queue: Stored[TaskQueue], gone: Collection[str]) -> Change:
+    """These have no record any more: whoever asked them has gone without a word."""
+    left = tuple(each for each in queue.value.tasks if each not in gone)
+    node = layout.name_in(queue.key)
+    return Change((_queue_op(node, queue, left),), f"{node}: {len(gone)} tasks are gone", happenings=())
 
 
 def _queue_op(node: str, queue: Stored[TaskQueue] | None, tasks: tuple[str, ...]) -> Op:
@@ -100,5 +116,6 @@ def _queue_op(node: str, queue: Stored[TaskQueue] | None, tasks: tuple[str, ...]
     return Set(queue.key, encode(msgspec.structs.replace(queue.value, tasks=tasks), queue.data), queue.version)
 
 
-def _told(task: TaskRecord) -> str:
-    return f"{task.title} ({task.kind}): {task.reason}"
+def _happenings(kind: EventKind, task: TaskRecord) -> tuple[Happening, ...]:
+    """What its event says. A question has none: it changes nothing, and would drive out what does."""
+    return () if task.question else (Happening(kind, f"{task.title} ({task.kind}): {task.reason}", node=task.node),)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""task_commands: to give a node a task, to look how far tasks are, to call one off; and to forget the oldest."""
+"""task_commands: to give a node a task or question, to look how far they are, to call one off; to forget the oldest."""
 
 from __future__ import annotations
 
@@ -36,6 +36,28 @@ class TaskCommands(CommandBase):
 
     def give_task(self, task: NodeTask, plugin: str) -> TaskView:
         """Hand a task of this plugin to a node, which begins it soon. Raises `NotFound`, `InvalidInput`, `Refused`."""
+        return view_of(self._give(task, plugin, is_question=False))
+
+    def give_question(self, task: NodeTask, plugin: str) -> TaskView:
+        """As `give_task`, for what changes nothing: there are no events, and it goes with this process's session.
+
+        Whoever has its answer, or waits no longer, withdraws it.
+        """
+        return view_of(self._give(task, plugin, is_question=True))
+
+    def withdraw_question(self, identity: str) -> None:
+        """Let nothing of it stay, wherever it is by now. One that is gone already is no error."""
+
+        def decide(snapshot: ClusterSnapshot) -> Change:
+            entry = self._store.get(layout.task(identity))
+            if entry is None:
+                return Change((), f"{identity} is gone already")
+            stored = decode(entry, TaskRecord)
+            return task_changes.withdraw(stored, task_changes.read_queue(self._store, stored.value.node))
+
+        self._view.commit(decide)
+
+    def _give(self, task: NodeTask, plugin: str, *, is_question: bool) -> TaskRecord:
         entry = self._registry.node_tasks.get(task.kind)
         if entry is None or entry.plugin != plugin:
             own = sorted(name for name, one in self._registry.node_tasks.items() if one.plugin == plugin)
@@ -49,6 +71,7 @@ class TaskCommands(CommandBase):
             title=task.title,
             parameters=parameters,
             reason=f"waits for {task.node}",
+            question=is_question,
             given_at=now,
         )
 
@@ -57,7 +80,7 @@ class TaskCommands(CommandBase):
             return task_changes.give(record, task_changes.read_queue(self._store, task.node))
 
         self._view.commit(decide)
-        return view_of(record)
+        return record
 
     @staticmethod
     def _refuse_absent(task: NodeTask, snapshot: ClusterSnapshot) -> None:

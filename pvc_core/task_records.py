@@ -32,7 +32,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: the `NodeTaskEntry` that carries it out. title: what it does, for people. done, total, sentence: how far it
     is; a total of 0 is unknown. reason: why it is in its state. incarnation: which run of the node's daemon has begun
-    it. cancelling: it is asked to end, and does so when it next reports.
+    it. cancelling: it is asked to end, and does so when it next reports. question: it changes nothing, so no event
+    tells of it, and its record goes with the session of whoever asks.
     """
 
     schema: int = SCHEMA_VERSION
@@ -49,6 +50,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     incarnation: str = ""
     cancelling: bool = False
+    question: bool = False
     given_at: str = ""
     began_at: str = ""
     ended_at: str = ""

@@ -17,6 +17,7 @@ import falcon
 import msgspec
 
 from pvc_api.documentation import Media, documented
+from pvc_api.node_questions import ask_node
 from pvc_api.problems import PluginBusy
 from pvc_api.services import Services
 from pvc_api.streams import Streams
@@ -80,7 +81,10 @@ def _built(entry: ApiResource, services: Services, gate: Gate, streams: Streams)
     def give_task(task: NodeTask) -> TaskView:
         return services.commands.give_task(task, entry.plugin)
 
-    site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store, give_task)
+    def ask(task: NodeTask, timeout_s: float) -> Mapping[str, Any]:
+        return ask_node(services, task, entry.plugin, timeout_s)
+
+    site = ApiSite(lambda: copy_for_plugins(services.view.snapshot()), options, services.store, give_task, ask)
     resource = calls.ask(entry.plugin, entry.build, site, deadline_s=calls.limits.open_s)
     methods = {
         name: _served(entry, responder, gate, streams, services.on_plugin_failure)

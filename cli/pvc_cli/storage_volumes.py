@@ -102,12 +102,21 @@ def pool_list(session: Session) -> None:
 @pass_session
 def volume_list(session: Session, pool: str) -> None:
     """List the volumes of POOL, and the VMs that they belong to."""
-    document = session.api.get(*pool_path(pool))
+    list_volumes(session, pool)
+
+
+def list_volumes(session: Session, pool: str) -> None:
+    """List what all nodes have."""
+    show_volumes(session, session.api.get(*pool_path(pool)), f"pool {pool}")
+
+
+def show_volumes(session: Session, document: Any, where: str) -> None:
+    """Print a list of volumes. where: of which pool they are, for people."""
     volumes: list[VolumeView] = document["volumes"]
     emit(
         session.output,
         document,
-        lambda: _volumes(volumes) if volumes else f"pool {pool} has no volumes",
+        lambda: _volumes(volumes) if volumes else f"{where} has no volumes",
         lambda: [one["name"] for one in volumes],
     )
 

@@ -26,7 +26,7 @@ from pvc_core.journal import Journal
 from pvc_core.node_tasks import BeginTask, EndTask, decide
 from pvc_core.plugin_threads import ask_here
 from pvc_core.plugin_types import PluginOptions
-from pvc_core.ports import Clock, ClusterStore, Set, Subscription, Thread, Threads
+from pvc_core.ports import Clock, ClusterStore, Entry, Set, Subscription, Thread, Threads
 from pvc_core.task_entries import NodeTaskEntry, TaskCancelled, TaskRequest, checked_json
 from pvc_core.task_records import TaskQueue, TaskRecord, TaskState
 
@@ -51,7 +51,8 @@ class Outcome:
 class Running:
     """A task that is carried out here. Its own thread reports; the runner's thread reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_question: bool) -> None:
+        self.is_question = is_question
         self.progress: dict[str, Any] = {}
         """Fields of the record, as last reported; replaced as a whole."""
         self.written: dict[str, Any] = {}
@@ -147,29 +148,24 @@ class TaskRunner:
     def _look(self) -> None:
         queue = task_changes.read_queue(self._store, self._node)
         ids = queue.value.tasks if queue else ()
-        tasks = self._read(ids)
+        entries = self._store.get_many([layout.task(identity) for identity in ids]) if ids else {}
+        tasks = _readable(entries)
         for identity in list(self._running):
             if self._settle(identity, tasks.get(identity), queue):
                 return  # what was read is not the newest any more
+        if queue is not None and (gone := [identity for identity in ids if layout.task(identity) not in entries]):
+            self._write(task_changes.unqueue(queue, gone))
+            return
         open_tasks = [tasks[identity].value for identity in ids if identity in tasks]
         resumable = {name: entry.resumable for name, entry in self._entries.items()}
-        for action in decide(open_tasks, self._running, self._incarnation, resumable):
+        here = {identity: running.is_question for identity, running in self._running.items()}
+        for action in decide(open_tasks, here, self._incarnation, resumable):
             if self._stopping.is_set():
                 return
             if isinstance(action, EndTask):
                 self._end(tasks[action.id], queue, Outcome(action.state, action.reason, {}))
                 return
             self._begin(action, tasks[action.id])
-
-    def _read(self, ids: tuple[str, ...]) -> dict[str, Stored[TaskRecord]]:
-        entries = self._store.get_many([layout.task(identity) for identity in ids]) if ids else {}
-        found: dict[str, Stored[TaskRecord]] = {}
-        for key, entry in entries.items():
-            try:
-                found[layout.name_in(key)] = decode(entry, TaskRecord)
-            except BrokenRecord as broken:
-                log.error("record_broken", key=key, problem=broken.problem)
-        return found
 
     # -------------------------------------------------------------------------------------- those that run
 
@@ -214,7 +210,7 @@ class TaskRunner:
         request = TaskRequest(self._node, task.parameters, self._options(entry.plugin), action.resumed)
         self._store.transaction([task_changes.begin(stored, self._incarnation, action.reason, self._clock.utc_iso())])
         log.info("task_begun", node=self._node, task=task.id, kind=task.kind, reason=action.reason)
-        running = self._running[task.id] = Running()
+        running = self._running[task.id] = Running(task.question)
         try:
             self._threads.start(f"task-{task.kind}", partial(self._carry_out, entry, request, running))
         except RuntimeError as error:
@@ -223,6 +219,17 @@ class TaskRunner:
     def _carry_out(self, entry: NodeTaskEntry, request: TaskRequest, running: Running) -> None:
         running.outcome = _outcome(entry, request, running)
         self._wake.set()
+
+
+def _readable(entries: Mapping[str, Entry]) -> dict[str, Stored[TaskRecord]]:
+    """Those that parse, by id."""
+    found: dict[str, Stored[TaskRecord]] = {}
+    for key, entry in entries.items():
+        try:
+            found[layout.name_in(key)] = decode(entry, TaskRecord)
+        except BrokenRecord as broken:
+            log.error("record_broken", key=key, problem=broken.problem)
+    return found
 
 
 def _outcome(entry: NodeTaskEntry, request: TaskRequest, running: Running) -> Outcome:

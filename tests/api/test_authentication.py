@@ -77,6 +77,7 @@ METHODS_BY_ROLE = {
         ("POST", "/cluster/volume-repair"),
         ("DELETE", "/vm/web1/volume/vda"),
         ("POST", "/vm/web1/volume/vda/rename"),
+        ("GET", "/storage/directory/node/hv1/pool/vms/volume"),
         ("POST", "/storage/directory/node/hv1/pool/vms/volume"),
         ("DELETE", "/storage/directory/node/hv1/pool/vms/volume/disk"),
         ("POST", "/storage/directory/pool/vms/volume"),

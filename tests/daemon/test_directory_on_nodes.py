@@ -69,6 +69,10 @@ def test_a_node_makes_a_volume_in_its_own_folder_for_a_vm_that_stays_with_it_and
         operator.define("web1", target="hv2", start=False)
     added = apart.pvc("vm", "volume", "add", "web1", "directory", "own/disk", "-o", "json")
     assert json.loads(added.stdout)["volume"]["node"] == "hv2", added.stderr
+    listed = apart.pvc("storage", "directory", "volume", "list", "own", "--node", "hv2")
+    assert [row.split()[0::5] for row in listed.stdout.splitlines()] == [["NAME"], ["disk", "web1"]], listed.stderr
+    other = apart.pvc("storage", "directory", "volume", "list", "own", "--node", "hv1")
+    assert other.stdout == "pool own of hv1 has no volumes\n", other.stderr
     refused = apart.pvc("storage", "directory", "volume", "remove", "own", "disk", "--node", "hv2", "-y")
     assert "is a volume of web1 already" in refused.stderr
     apart.pvc("vm", "volume", "remove", "web1", "vda")
@@ -80,5 +84,7 @@ def test_a_node_makes_a_volume_in_its_own_folder_for_a_vm_that_stays_with_it_and
 def test_one_node_is_not_asked_for_what_all_share_nor_all_for_what_one_has(apart: WithOwnFolders) -> None:
     shared = apart.pvc("storage", "directory", "volume", "add", "default", "disk", "10MiB", "--node", "hv2")
     assert "pool default: is shared by all nodes: no single one is asked for it" in shared.stderr
+    listed = apart.pvc("storage", "directory", "volume", "list", "default", "--node", "hv2")
+    assert "pool default: is shared by all nodes: no single one is asked for it" in listed.stderr
     own = apart.pvc("storage", "directory", "volume", "add", "own", "disk", "10MiB")
-    assert "pool own: is each node's own: volumes are made and removed there with --node" in own.stderr
+    assert "pool own: is each node's own: volumes are listed, made and removed there with --node" in own.stderr

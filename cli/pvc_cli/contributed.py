@@ -121,9 +121,10 @@ class LoadedWhenRun(click.Command):
         session = parent.find_object(Session) if parent else None
         if session is not None:
             session.plugin = self._entry.plugin
-        return self._real().make_context(info_name, args, parent, **extra)
+        return self.real().make_context(info_name, args, parent, **extra)
 
-    def _real(self) -> click.Command:
+    def real(self) -> click.Command:
+        """What the plugin's entry leads to. Raises `PluginError` when that is no command."""
         from pvc_core.plugin_threads import ask_here
 
         return ask_here(self._entry.plugin, _import, self._entry)

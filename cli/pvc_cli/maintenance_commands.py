@@ -18,7 +18,9 @@ from pvc_core.errors import InvalidInput
 _SWITCH = click.argument(
     "switch", metavar="[on|off|status]", type=click.Choice(["on", "off", "status"]), default="status"
 )
-_REASON = click.option("--reason", metavar="TEXT", default="", help="Why, for everybody who asks.  [default: none]")
+_REASON = click.option(
+    "--reason", metavar="TEXT", default="", show_default=False, help="Why, for everybody who asks.  [default: none]"
+)
 
 
 @click.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from pvc_cli.contributed import LoadedWhenRun
 from pvc_cli.exit_codes import EXIT_CODES
 from pvc_cli.main import cli
 
@@ -55,6 +56,8 @@ def _below(name: str, command: click.Command, parent: click.Context | None) -> I
     if isinstance(command, click.Group):
         for below in command.list_commands(context):
             found = command.get_command(context, below)
+            if isinstance(found, LoadedWhenRun):
+                found = found.real()
             if found is not None:
                 yield from _below(f"{name} {below}", found, context)
 

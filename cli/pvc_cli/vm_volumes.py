@@ -54,8 +54,20 @@ def list_(session: Session, vm: str) -> None:
 @vm_argument
 @click.argument("backend")
 @click.argument("volume_name", metavar="POOL/NAME")
-@click.option("--device", metavar="DEVICE", default="", help="What the guest sees: vda, vdb ...  [default: first free]")
-@click.option("--size", metavar="SIZE", default="", help="Make it, this large, such as 10GiB.  [default: it is there]")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    default="",
+    show_default=False,
+    help="What the guest sees: vda, vdb ...  [default: first free]",
+)
+@click.option(
+    "--size",
+    metavar="SIZE",
+    default="",
+    show_default=False,
+    help="Make it, this large, such as 10GiB.  [default: it is there]",
+)
 @wait_options(TIMEOUT_S)
 @output_option
 @pass_session

@@ -64,7 +64,13 @@ def pool_remove(invocation: Invocation, pool: str, yes: bool) -> None:
 @click.command("add")
 @click.argument("node")
 @click.argument("device")
-@click.option("--class", "device_class", default="", help="Its device class, such as ssd.  [default: Ceph decides]")
+@click.option(
+    "--class",
+    "device_class",
+    default="",
+    show_default=False,
+    help="Its device class, such as ssd.  [default: Ceph decides]",
+)
 @click.pass_obj
 def osd_add(invocation: Invocation, node: str, device: str, device_class: str) -> None:
     """Make an OSD on DEVICE of NODE, such as /dev/sdb, on which nothing is.
@@ -77,7 +83,12 @@ def osd_add(invocation: Invocation, node: str, device: str, device_class: str) -
 
 @click.command("remove")
 @osd_argument
-@click.option("--node", default="", help="The node with its disk.  [default: the one on whose host it last ran]")
+@click.option(
+    "--node",
+    default="",
+    show_default=False,
+    help="The node with its disk.  [default: the one on whose host it last ran]",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def osd_remove(invocation: Invocation, osd: str, node: str, yes: bool) -> None:
@@ -111,7 +122,7 @@ def osd_out(invocation: Invocation, osd: str) -> None:
 @flag_argument
 @click.pass_obj
 def osd_set(invocation: Invocation, flag: str) -> None:
-    """Set FLAG for all OSDs, such as noout before a node is restarted."""
+    """Set a flag for all OSDs, such as noout before a node is restarted."""
     _told(invocation, flag, "flag", flag, body={"set": True})
 
 
@@ -119,7 +130,7 @@ def osd_set(invocation: Invocation, flag: str) -> None:
 @flag_argument
 @click.pass_obj
 def osd_unset(invocation: Invocation, flag: str) -> None:
-    """Take FLAG of all OSDs away."""
+    """Take a flag of all OSDs away."""
     _told(invocation, flag, "flag", flag, body={"set": False})
 
 

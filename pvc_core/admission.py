@@ -37,7 +37,6 @@ from pvc_core.errors import NotAdmitted
 from pvc_core.limits import is_outside_limit, nodes_within
 from pvc_core.model import Ledger, Reservation, VmRecord
 from pvc_core.placement import Placer
-from pvc_core.plan_columns import EmptyNodes
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.rules import listed
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -100,7 +99,7 @@ def in_service(snapshot: ClusterSnapshot, placer: Placer) -> frozenset[str]:
     """The nodes that would take a VM without wishes if they were empty."""
     anyone = PlacementRequest(vm="", uuid="", memory_mib=0, vcpus=0)
     names = tuple(placer.capacities(snapshot))
-    return frozenset(names[node] for node in EmptyNodes(snapshot, placer).opening(anyone).nodes)
+    return frozenset(names[node] for node in placer.empty_nodes(snapshot).opening(anyone).nodes)
 
 
 def endangered(after: VmRecord, snapshot: ClusterSnapshot, placer: Placer) -> tuple[Endangered, ...]:

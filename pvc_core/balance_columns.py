@@ -15,9 +15,10 @@ import msgspec
 from pvc_core.balance_order import Move
 from pvc_core.balance_rules import Bond, bonds_of
 from pvc_core.balance_score import Evenness, NodeLoads, by_numbers
+from pvc_core.empty_nodes import BY_NUMBERS
 from pvc_core.model import VmRecord, VmState
 from pvc_core.placement import Placer
-from pvc_core.plan_columns import BY_NUMBERS, Columns, Veto, columns_of, limits_vcpus, veto_of
+from pvc_core.plan_columns import Columns, Veto, columns_of, limits_vcpus, veto_of
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
+from pvc_core.empty_nodes import BY_NUMBERS
 from pvc_core.model import VmState
 from pvc_core.placement import Placer
 from pvc_core.placement_drivers import GivenDrivers
-from pvc_core.plan_columns import BY_NUMBERS, columns_of
+from pvc_core.plan_columns import columns_of
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from heapq import merge
 from itertools import islice
 
+from pvc_core.empty_nodes import BY_NUMBERS, emptied
 from pvc_core.placement import Placer
 from pvc_core.placement_sentences import (
     NODES_IN_A_SENTENCE,
@@ -24,7 +25,7 @@ from pvc_core.placement_sentences import (
     reasons_by_node,
 )
 from pvc_core.placement_steps import REQUIRED_FILTERS, filter_nodes
-from pvc_core.plan_columns import BY_NUMBERS, emptied, limits_vcpus, room_mib, room_vcpus
+from pvc_core.plan_columns import limits_vcpus, room_mib, room_vcpus
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 

@@ -44,6 +44,8 @@ class CapacityView:
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}
         self._latest: tuple[ClusterSnapshot, Mapping[str, NodeCapacity]] | None = None
+        self._known: dict[str, tuple[NodeView, NodeCapacity]] = {}
+        """What was given of each node last, and of what; it is given again as long as it is the same."""
 
     def of(self, snapshot: ClusterSnapshot) -> Mapping[str, NodeCapacity]:
         """Every node's capacity, by name, in the order of the names."""
@@ -51,10 +53,18 @@ class CapacityView:
         if latest is not None and latest[0] is snapshot:
             return latest[1]
         sums = {name: self._sums_of(view) for name, view in snapshot.nodes.items()}
-        capacities = {name: _capacity(snapshot.nodes[name], sums[name], snapshot) for name in sorted(sums)}
+        capacities = {name: self._capacity_of(snapshot.nodes[name], sums[name], snapshot) for name in sorted(sums)}
         self._sums = sums
+        self._known = {} if snapshot.broken else {name: (snapshot.nodes[name], capacities[name]) for name in capacities}
         self._latest = (snapshot, MappingProxyType(capacities))
         return self._latest[1]
+
+    def _capacity_of(self, view: NodeView, sums: _Sums, snapshot: ClusterSnapshot) -> NodeCapacity:
+        coming_vcpus = sum(held.vcpus for uuid, held in sums.idle.items() if _is_coming(snapshot, uuid, held))
+        known = self._known.get(view.name)
+        if known is not None and known[0] is view and known[1].coming_vcpus == coming_vcpus and not snapshot.broken:
+            return known[1]
+        return _capacity(view, sums, coming_vcpus, snapshot)
 
     def _sums_of(self, view: NodeView) -> _Sums:
         known = self._sums.get(view.name)
@@ -94,7 +104,7 @@ def _is_coming(snapshot: ClusterSnapshot, uuid: str, reservation: Reservation) -
     return vm is not None and vm.value.state in WILL_RUN
 
 
-def _capacity(view: NodeView, sums: _Sums, snapshot: ClusterSnapshot) -> NodeCapacity:
+def _capacity(view: NodeView, sums: _Sums, coming_vcpus: int, snapshot: ClusterSnapshot) -> NodeCapacity:
     record = view.record.value
     report = view.report.value if view.report else None
     return NodeCapacity(
@@ -115,7 +125,7 @@ def _capacity(view: NodeView, sums: _Sums, snapshot: ClusterSnapshot) -> NodeCap
         report_age_s=view.report_age_s if report else None,
         hypervisor_connected=report is not None and report.hypervisor_connected,
         labels=MappingProxyType(record.labels) if record.labels else NO_LABELS,
-        coming_vcpus=sum(held.vcpus for uuid, held in sums.idle.items() if _is_coming(snapshot, uuid, held)),
+        coming_vcpus=coming_vcpus,
         problem=_problem(view, snapshot),
         storage=sums.storage,
     )

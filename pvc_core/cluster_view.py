@@ -20,7 +20,7 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.events import Event, Happening
 from pvc_core.journal import Journal
-from pvc_core.model import NodeReport, Settings
+from pvc_core.model import NodeRecord, NodeReport, Settings
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription, Threads
 from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
@@ -337,15 +337,7 @@ class ClusterView:
 
     def _build(self) -> ClusterSnapshot:
         records, settings = self._records, self._singles[layout.SETTINGS]
-        nodes = {
-            name: NodeView(
-                record=record,
-                ledger=records[layout.LEDGERS].get(name),
-                report=records[layout.REPORTS].get(name),
-                member=records[layout.MEMBERS].get(name),
-            )
-            for name, record in sorted(records[layout.NODES].items())
-        }
+        nodes = {name: self._node(name, record) for name, record in sorted(records[layout.NODES].items())}
         return ClusterSnapshot(
             nodes=nodes,
             vms=dict(records[layout.VMS]),
@@ -358,6 +350,22 @@ class ClusterView:
             settings_data=settings.data if settings else b"",
             broken=dict(self._broken),
         )
+
+    def _node(self, name: str, record: Stored[NodeRecord]) -> NodeView:
+        """The node; the very same object as in the snapshot before if nothing of it has changed."""
+        before = self._built[1].nodes.get(name) if self._built else None
+        ledger = self._records[layout.LEDGERS].get(name)
+        report = self._records[layout.REPORTS].get(name)
+        member = self._records[layout.MEMBERS].get(name)
+        if (
+            before is not None
+            and before.record is record
+            and before.ledger is ledger
+            and before.report is report
+            and before.member is member
+        ):
+            return before
+        return NodeView(record=record, ledger=ledger, report=report, member=member)
 
     def _with_report_ages(self, snapshot: ClusterSnapshot) -> ClusterSnapshot:
         """Ages grow without any change of the store; nodes whose report is overdue are rebuilt, once a second."""

@@ -102,7 +102,7 @@ def why_not_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
     paused = why_paused(node, snapshot)
     if paused:
         return paused
-    if not guests_of(node, snapshot):
+    if not _has_guests(node, snapshot):
         return NO_GUESTS
     return ""
 
@@ -120,6 +120,16 @@ def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
     found |= snapshot.arriving.get(node.name, frozenset())
     found |= {uuid for uuid in node.reserved.vms if uuid not in snapshot.vms}
     return tuple(sorted(found))
+
+
+def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
+    """Whether there are any `guests_of` it."""
+    own = snapshot.vms_by_node.get(node.name, ())
+    return (
+        any(vm.value.state not in OFF for vm in own)
+        or bool(snapshot.arriving.get(node.name))
+        or any(uuid not in snapshot.vms for uuid in node.reserved.vms)
+    )
 
 
 def _why_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:

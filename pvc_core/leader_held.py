@@ -8,6 +8,7 @@ VMs of lost nodes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
 
 from pvc_core import changes
@@ -17,6 +18,7 @@ from pvc_core.leader_actions import Policies, StartHeld, drain_of
 from pvc_core.leader_recovery import after_loss, still_to_place
 from pvc_core.model import NodeMode, VmRecord, VmState
 from pvc_core.placement import Placer
+from pvc_core.placement_room import places_in_short
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -39,10 +41,10 @@ def start_held(
     if not due:
         return
     planner = placer.planner(snapshot)
-    planner.place_all(_leaving(snapshot))
+    deque(places_in_short(_leaving(snapshot), snapshot, placer, planner), maxlen=0)  # each takes its place
     recovered = still_to_place(snapshot, placer, policies, together)
     wanted = [_request(record, snapshot, uuid in at_home) for uuid, record in due.items()]
-    for decision in planner.place_all([*wanted, *recovered]):
+    for decision in places_in_short([*wanted, *recovered], snapshot, placer, planner, told=due):
         if decision.node and decision.uuid in due:
             is_home = decision.uuid in at_home or not _waits_for_any(due[decision.uuid])
             until = "its home is there and has room" if is_home else "a node can take it"
@@ -62,9 +64,9 @@ def _request(record: VmRecord, snapshot: ClusterSnapshot, at_home: bool = False)
 
 def _waits(record: VmRecord, snapshot: ClusterSnapshot) -> bool:
     """Whether the VM is off and held; a home that is coming back starts it itself."""
-    if record.kept_off:
+    if not record.held or record.state is not VmState.STOPPED:
         return False
-    if not record.held or record.state is not VmState.STOPPED or changes.unreadable_ledger(snapshot, record.node):
+    if record.kept_off or changes.unreadable_ledger(snapshot, record.node):
         return False
     home = snapshot.nodes.get(record.home)
     if _waits_for_any(record):

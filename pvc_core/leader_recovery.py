@@ -24,8 +24,8 @@ from pvc_core.leader_flush import EFFORT
 from pvc_core.leader_ready import by_importance
 from pvc_core.model import FenceStep, VmRecord, VmState
 from pvc_core.placement import Decision, Placer
-from pvc_core.planner import Arrangement, arrange
-from pvc_core.plugin_types import LossPolicy, PlacementRequest, RecoveryPolicy
+from pvc_core.planner import arrange
+from pvc_core.plugin_types import PlacementRequest, RecoveryPolicy
 from pvc_core.policy_answers import policy_says
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.storage_evidence import waits_for
@@ -33,7 +33,6 @@ from pvc_core.vm_states import OFF, VmEvent
 
 OF_ANSWER = {"hold": VmEvent.LOST_HELD, "stop": VmEvent.LOST}
 """What is written of a VM that its policy does not restart."""
-NOTHING = Arrangement((), True)
 
 
 def is_known_off(name: str, snapshot: ClusterSnapshot) -> bool:
@@ -165,19 +164,38 @@ def _places(
     requests = [one.request for one in due]
     least = min((one.request.metadata.priority for one in may_wait), default=None)
     ahead = [one.request for one in awaited if least is not None and one.request.metadata.priority > least]
-    uuids = frozenset(request.uuid for request in ahead)
-    arrangement = arrange([*requests, *ahead], snapshot, placer, EFFORT, behind=uuids) if due else NOTHING
-    decisions = [decision for decision in arrangement.decisions if decision.uuid not in uuids]
-    if not ahead or all(decision.node for decision in decisions):
-        yield from decisions
+    if not due:
         return
+    if not ahead:
+        yield from arrange(requests, snapshot, placer, EFFORT).decisions
+        return
+    found = _beside(requests, ahead, snapshot, placer)
     patient = {one.request.uuid for one in may_wait}
-    alone = {decision.uuid: decision for decision in arrange(requests, snapshot, placer, EFFORT).decisions}
-    for decision in decisions:
+    without = [decision for decision in found if not decision.node]
+    alone = arrange(requests, snapshot, placer, EFFORT, told=()).decisions if without else ()
+    waits = {decision.uuid for decision in alone if decision.node and decision.uuid in patient}
+    if all(decision.uuid in waits for decision in without):
+        yield from (decision for decision in found if decision.node)
+        return
+    in_full = {decision.uuid: decision for decision in arrange(requests, snapshot, placer, EFFORT).decisions}
+    for decision in found:
         if decision.node:
             yield decision
-        elif not (alone[decision.uuid].node and decision.uuid in patient):
-            yield alone[decision.uuid]
+        elif decision.uuid not in waits:
+            yield in_full[decision.uuid]
+
+
+def _beside(
+    requests: Sequence[PlacementRequest],
+    ahead: Sequence[PlacementRequest],
+    snapshot: ClusterSnapshot,
+    placer: Placer,
+) -> list[Decision]:
+    """A decision for each request, told in full where it finds a place beside those of `ahead`."""
+    uuids = frozenset(request.uuid for request in ahead)
+    told = frozenset(request.uuid for request in requests)
+    arrangement = arrange([*requests, *ahead], snapshot, placer, EFFORT, behind=uuids, told=told)
+    return [decision for decision in arrangement.decisions if decision.uuid not in uuids]
 
 
 def after_loss(record: VmRecord, snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> tuple[str, str]:
@@ -186,11 +204,12 @@ def after_loss(record: VmRecord, snapshot: ClusterSnapshot, placer: Placer, poli
 
 
 def _question(policy: RecoveryPolicy) -> Callable[[PlacementRequest], str] | None:
-    if not isinstance(policy, LossPolicy):
+    after_loss: Callable[[PlacementRequest], str] | None = getattr(policy, "after_loss", None)  # of a LossPolicy
+    if after_loss is None:
         return None
 
     def ask(request: PlacementRequest) -> str:
-        answer = policy.after_loss(request)
+        answer = after_loss(request)
         if answer not in ("restart", *OF_ANSWER):
             raise ValueError(f'it answered {answer!r}, which is none of "restart", "hold" and "stop"')
         return answer

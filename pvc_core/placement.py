@@ -23,6 +23,7 @@ from dataclasses import replace
 import msgspec
 
 from pvc_core.capacity_view import CapacityView, with_vm, without_vm
+from pvc_core.empty_nodes import EmptyNodes
 from pvc_core.errors import NoCandidate, PluginError
 from pvc_core.limits import is_within
 from pvc_core.placement_drivers import PlacementDrivers
@@ -74,6 +75,13 @@ class Placer:
         self.on_plugin_failure = on_plugin_failure
         self._view = CapacityView()
         self._rulebook: tuple[ClusterSnapshot, Rulebook] | None = None
+        self._empty_nodes: tuple[ClusterSnapshot, EmptyNodes] | None = None
+
+    def tell(self, failures: Iterable[PluginError]) -> None:
+        """What plugins did wrong in one decision."""
+        if self.on_plugin_failure is not None:
+            for failure in failures:
+                self.on_plugin_failure(failure)
 
     def capacities(self, snapshot: ClusterSnapshot) -> Mapping[str, NodeCapacity]:
         """Every node's capacity by name, in the order of the names."""
@@ -85,6 +93,16 @@ class Placer:
         if latest is None or latest[0] is not snapshot:
             latest = self._rulebook = (snapshot, Rulebook(snapshot))
         return latest[1]
+
+    def empty_nodes(self, snapshot: ClusterSnapshot) -> EmptyNodes:
+        """Which nodes of the snapshot would take a VM if nothing were on them."""
+        latest = self._empty_nodes
+        if latest is not None and latest[0] is snapshot:
+            return latest[1]
+        empty = EmptyNodes(self.drivers, self.capacities(snapshot), snapshot.settings)
+        if empty.is_said_by_numbers:  # else what is remembered of a VM holds for one request only
+            self._empty_nodes = (snapshot, empty)
+        return empty
 
     def place(self, request: PlacementRequest, snapshot: ClusterSnapshot, only: str = "") -> Decision:
         """Choose a node. `only`: an explicit target, the single node that is considered; every filter still applies.
@@ -160,7 +178,7 @@ class Planner:
         if only:
             self._snapshot.node(only)
         drivers, settings = self._placer.drivers, self._snapshot.settings
-        nodes = self._nodes_for(request, only)
+        nodes = self.nodes_for(request, only)
         if self.is_under_rules(request):
             request = self._with_rules(request)
         filtered = filter_nodes(drivers, request, nodes, settings)
@@ -171,9 +189,7 @@ class Planner:
         else:
             ranking = Ranking(wanted, "", ())
         failures = filtered.failures + ranking.failures
-        if self._placer.on_plugin_failure is not None:
-            for failure in failures:
-                self._placer.on_plugin_failure(failure)
+        self._placer.tell(failures)
         decision = Decision(
             vm=request.vm,
             uuid=request.uuid,
@@ -207,7 +223,7 @@ class Planner:
         memory_mib, vcpus = sum(one.memory_mib for one in group), sum(one.vcpus for one in group)
         found = frozenset(self._capacities) - rejected.keys()
         for one in group:
-            nodes = self._nodes_for(one, "")
+            nodes = self.nodes_for(one)
             asked = replace(one, memory_mib=memory_mib, vcpus=vcpus)
             left = filter_nodes(self._placer.drivers, asked, nodes, self._snapshot.settings).candidates
             found &= {node.name for node in left}
@@ -233,8 +249,8 @@ class Planner:
         own = {request.current_node, vm.value.node, vm.value.target} if vm else {request.current_node}
         return {name: without_vm(capacities[name], self._snapshot, request.uuid) for name in own if name in capacities}
 
-    def _nodes_for(self, request: PlacementRequest, only: str) -> tuple[NodeCapacity, ...]:
-        """The nodes to consider, those that hold a reservation of this VM without it."""
+    def nodes_for(self, request: PlacementRequest, only: str = "") -> tuple[NodeCapacity, ...]:
+        """The nodes to consider (`only`: this one), those that hold a reservation of this VM without it."""
         capacities, own_nodes = self._capacities, self.own_nodes(request)
         if only:
             return (own_nodes.get(only, capacities[only]),)

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from pvc_core.empty_nodes import Opening
 from pvc_core.errors import InvalidInput, PluginError
-from pvc_core.placement import Decision, Placer, is_default_selector
+from pvc_core.placement import Decision, Placer, Planner, is_default_selector
 from pvc_core.placement_bulk_pools import Nodes, Pool, Scores
-from pvc_core.placement_steps import REQUIRED_FILTERS, default_selector, scores_by
-from pvc_core.plan_columns import EmptyNodes, Opening, limits_vcpus, room_mib, room_vcpus
+from pvc_core.placement_steps import REQUIRED_FILTERS, default_selector, rank, scores_by
+from pvc_core.plan_columns import limits_vcpus, room_mib, room_vcpus
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest, SelectorEntry
 from pvc_core.selector_expression import parse_selector
 from pvc_core.snapshot import ClusterSnapshot
@@ -28,30 +29,31 @@ def place_in_bulk(
     requests: Iterable[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer
 ) -> tuple[Decision, ...]:
     """As `Placer.place_many`, decisions only: one that found a node may come without ranking and rejections."""
-    bulk = _Bulk(snapshot, placer)
+    bulk = Bulk(snapshot, placer, placer.planner(snapshot))
     return tuple(bulk.place(request) for request in bulk.planner.in_order(requests))
 
 
-class _Bulk:
-    """A cluster while VMs are placed on it one after the other."""
+class Bulk:
+    """A cluster while VMs are placed on it one after the other, by nothing but this."""
 
-    def __init__(self, snapshot: ClusterSnapshot, placer: Placer) -> None:
+    def __init__(self, snapshot: ClusterSnapshot, placer: Placer, planner: Planner) -> None:
         drivers = placer.drivers
-        self.planner = placer.planner(snapshot)
+        self.planner = planner
         self._drivers = drivers
         self._settings = snapshot.settings
-        self._empty = EmptyNodes(snapshot, placer)
-        self._has_short_cut = self._empty.is_said_by_numbers and drivers.filters.keys() >= {*REQUIRED_FILTERS}
+        self.empty = placer.empty_nodes(snapshot)
+        self._placer = placer
+        self._has_short_cut = self.empty.is_said_by_numbers and drivers.filters.keys() >= {*REQUIRED_FILTERS}
         self._counts_vcpus = limits_vcpus(drivers, snapshot.settings)
-        self._nodes = Nodes(self.planner.capacities, self._room)
+        self._nodes = Nodes(self.planner.capacities, self.room)
         self._scores: dict[str, Scores | None] = {}
         self._pools: dict[tuple[Opening, Scores, int], Pool] = {}
         self._latest_failure: tuple[object, Decision] | None = None
 
     def place(self, request: PlacementRequest) -> Decision:
         """The decision for one VM; its place is taken."""
-        if not self._has_short_cut or self.planner.is_under_rules(request):
-            return self._in_full(request)
+        if not self.has_short_cut(request):
+            return self.in_full(request)
         found = self._best(request)
         if found is None:
             return self._as_one_alike(request)
@@ -63,7 +65,32 @@ class _Bulk:
         reason = f"selector {selector.name}: {name} has {selector.summary}"
         return Decision(vm=request.vm, uuid=request.uuid, node=name, selector=selector.name, reason=reason)
 
-    def _in_full(self, request: PlacementRequest) -> Decision:
+    def place_in_short(self, request: PlacementRequest) -> Decision:
+        """The same; why a VM finds no place is not told."""
+        opening = self.empty.opening(request)
+        if not self.has_short_cut(request) or self._scores_for(request) is not None or not opening.is_certain:
+            return self.place(request)
+        memory_mib, vcpus = self.need(request)
+        candidates = [node for node in self.planner.nodes_for(request) if node.name in opening.names]
+        rooms = [self.room(node) for node in candidates]
+        candidates = [
+            node for node, room in zip(candidates, rooms, strict=True) if room[0] >= memory_mib and room[1] >= vcpus
+        ]
+        found = ""
+        if candidates:
+            ranking = rank(self._drivers, self._selector_of(request), request, candidates, self._settings)
+            self._placer.tell(ranking.failures)
+            found = ranking.ranked[0].node
+            self.planner.take(found, request)
+            self._nodes.note_change(self._nodes.index[found])
+        return Decision(vm=request.vm, uuid=request.uuid, node=found)
+
+    def has_short_cut(self, request: PlacementRequest) -> bool:
+        """Whether nothing but sizes decides which of the nodes that are open to it, in `empty`, may take it."""
+        return self._has_short_cut and not self.planner.is_under_rules(request)
+
+    def in_full(self, request: PlacementRequest) -> Decision:
+        """The same with ranking and rejections, as `Planner.place`."""
         decision = self.planner.place(request)
         if decision.node:
             self._nodes.note_change(self._nodes.index[decision.node])
@@ -78,14 +105,14 @@ class _Bulk:
         repeats = not self.planner.own_nodes(request)
         if repeats and self._latest_failure is not None and self._latest_failure[0] == alike:
             return msgspec.structs.replace(self._latest_failure[1], vm=request.vm, uuid=request.uuid)
-        decision = self._in_full(request)
+        decision = self.in_full(request)
         if repeats and not decision.node:
             self._latest_failure = (alike, decision)
         return decision
 
     def _best(self, request: PlacementRequest) -> tuple[SelectorEntry, int] | None:
         """The selector and the node it prefers; None when there is no short cut to it, or no such node."""
-        scores, opening = self._scores_for(request), self._empty.opening(request)
+        scores, opening = self._scores_for(request), self.empty.opening(request)
         if scores is None or not opening.is_certain:
             return None
         try:
@@ -103,14 +130,14 @@ class _Bulk:
         best = pool.best(request.memory_mib, own)
         options = [] if best is None else [(-scores.by_node[best], True, best)]
         for node, capacity in own.items():
-            free_mib, free_vcpus = self._room(capacity)
+            free_mib, free_vcpus = self.room(capacity)
             if node in pool.members and free_mib >= request.memory_mib and free_vcpus >= pool.vcpus:
                 score = scores.of(request, [capacity])[capacity.name]
                 options.append((-score, capacity.name != request.current_node, node))
         return options
 
     def _pool(self, request: PlacementRequest, scores: Scores, opening: Opening) -> Pool:
-        vcpus = request.vcpus if self._counts_vcpus else 0
+        _, vcpus = self.need(request)
         key = (opening, scores, vcpus)
         pool = self._pools.get(key)
         if pool is None:
@@ -146,5 +173,10 @@ class _Bulk:
     ) -> Mapping[str, float]:
         return scores_by(entry, self._drivers, request, nodes, self._settings)
 
-    def _room(self, node: NodeCapacity) -> tuple[int, int]:
+    def need(self, request: PlacementRequest) -> tuple[int, int]:
+        """What it takes of a node's `room`."""
+        return request.memory_mib, request.vcpus if self._counts_vcpus else 0
+
+    def room(self, node: NodeCapacity) -> tuple[int, int]:
+        """MiB and vCPUs that are left on it; the latter 0 where nothing limits them."""
         return (room_mib(node, self._settings), room_vcpus(node, self._settings) if self._counts_vcpus else 0)

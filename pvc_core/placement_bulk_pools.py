@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pvc_core.plan_columns import Opening
+from pvc_core.empty_nodes import Opening
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest, SelectorEntry
 
 Ask = Callable[[SelectorEntry, PlacementRequest, Sequence[NodeCapacity]], Mapping[str, float]]

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
-import msgspec
-
 from pvc_core.capacity_view import with_vm, without_vm
+from pvc_core.empty_nodes import BY_NUMBERS
 from pvc_core.model import Settings
 from pvc_core.placement import Placer
 from pvc_core.placement_drivers import PlacementDrivers
@@ -24,9 +22,6 @@ from pvc_core.placement_steps import filter_nodes
 from pvc_core.plugin_types import NodeCapacity, PlacementRequest
 from pvc_core.rule_verdicts import Course, verdict
 from pvc_core.snapshot import ClusterSnapshot
-
-BY_NUMBERS = frozenset({"limit", "ready", "memory", "vcpus", "exclude", "rules", "storage"})
-"""Filters whose whole verdict is in the columns, as long as no rule of the cluster is about the VMs."""
 
 
 class Veto(Protocol):
@@ -103,51 +98,10 @@ def limits_vcpus(drivers: PlacementDrivers, settings: Settings) -> bool:
     return settings.vcpu_overcommit > 0 and "vcpus" in drivers.filters
 
 
-class EmptyNodes:
-    """Which nodes would take a VM if nothing were on them: by PVC's own filters, rules and sizes left aside.
-
-    The filters are asked once for all VMs of which they know no difference.
-    """
-
-    def __init__(self, snapshot: ClusterSnapshot, placer: Placer) -> None:
-        self._drivers = placer.drivers
-        self._settings = snapshot.settings
-        capacities = placer.capacities(snapshot)
-        self._nodes = [emptied(node) for node in capacities.values()]
-        self._index = {name: index for index, name in enumerate(capacities)}
-        self._known: dict[object, Opening] = {}
-
-    def opening(self, request: PlacementRequest) -> Opening:
-        """The nodes that would take it."""
-        key: object = request.uuid
-        if self.is_said_by_numbers:
-            key = (request.metadata.node_limit, request.exclude, request.accept_unflushing, request.storage)
-            request = replace(request, memory_mib=0, vcpus=0)
-        found = self._known.get(key)
-        if found is None:
-            filtered = filter_nodes(self._drivers, request, self._nodes, self._settings)
-            nodes = tuple(self._index[node.name] for node in filtered.candidates)
-            found = self._known[key] = Opening(nodes, not filtered.failures)
-        return found
-
-    @cached_property
-    def is_said_by_numbers(self) -> bool:
-        """Whether nothing but the room on them keeps these nodes from taking a VM that no rule is about."""
-        return self._drivers.filters.keys() <= BY_NUMBERS
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Opening:
-    """Nodes by index, in the order of names; whether every filter has answered. Equal only to itself."""
-
-    nodes: tuple[int, ...]
-    is_certain: bool
-
-
 def columns_of(requests: Sequence[PlacementRequest], snapshot: ClusterSnapshot, placer: Placer) -> Columns:
     """The columns of these VMs on all nodes of the snapshot."""
     capacities, settings = placer.capacities(snapshot), snapshot.settings
-    empty = EmptyNodes(snapshot, placer)
+    empty = placer.empty_nodes(snapshot)
     counts_vcpus = limits_vcpus(placer.drivers, settings)
     return Columns(
         nodes=tuple(capacities),
@@ -174,19 +128,6 @@ def veto_where_needed(requests: Sequence[PlacementRequest], snapshot: ClusterSna
         return vm in doubtful and asked(vm, node, come, gone)
 
     return veto
-
-
-def emptied(node: NodeCapacity) -> NodeCapacity:
-    """The node as if nothing were assigned to it and nothing ran there."""
-    return msgspec.structs.replace(
-        node,
-        assigned_mib=0,
-        running_mib=0,
-        memory_available_mib=node.memory_total_mib,
-        assigned_vcpus=0,
-        assigned_vms=0,
-        coming_vcpus=0,
-    )
 
 
 def veto_of(

@@ -18,6 +18,7 @@ import msgspec
 from pvc_core.limits import nodes_within
 from pvc_core.model import VmState
 from pvc_core.placement import Decision, Placer
+from pvc_core.placement_room import places_in_short
 from pvc_core.plan_assignment import NOWHERE, Assignment, assign, weights_of
 from pvc_core.plan_columns import Columns, columns_of
 from pvc_core.plan_order import Journey, Order, find_order
@@ -87,14 +88,20 @@ def arrange(
     placer: Placer,
     effort: int = EFFORT,
     behind: Collection[str] = (),
+    told: Collection[str] | None = None,
 ) -> Arrangement:
     """A place for each VM, where the order of moves does not matter: of a drained or lost node.
 
     By their selectors one by one; if that leaves one out, in the arrangement that leaves out as few as possible.
-    behind: the UUIDs of VMs that come after all others of the same priority.
+    behind: the UUIDs of VMs that come after all others of the same priority. told: the UUIDs of those whose decision
+    is told in full if it finds a node, all others come in short, as of `places_in_short`; None: all are told in full.
     """
     by_uuid = {request.uuid: request for request in requests}
-    decisions = placer.place_many(by_uuid.values(), snapshot, behind)
+    if told is None:
+        decisions = placer.place_many(by_uuid.values(), snapshot, behind)
+    else:
+        planner = placer.planner(snapshot)
+        decisions = tuple(places_in_short(by_uuid.values(), snapshot, placer, planner, told, behind))
     left_out = [decision for decision in decisions if not decision.node]
     if not left_out:
         return Arrangement(decisions, True)

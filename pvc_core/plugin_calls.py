@@ -131,7 +131,9 @@ class PluginCalls:
 
     def troubles(self) -> dict[str, PluginTrouble]:
         """Of the plugins that have failed, what a node publishes."""
-        return {plugin: health.trouble for plugin, health in self.health().items() if health.failures}
+        with self._lock:
+            tracks = sorted((plugin, track) for plugin, track in self._tracks.items() if track.has_failed)
+        return {plugin: track.health().trouble for plugin, track in tracks}
 
     def _track(self, plugin: str) -> _Track:
         track = self._tracks.get(plugin)
@@ -169,6 +171,11 @@ class _Track:
         self._last_error = ""
         self._last_error_at = ""
         self._last_error_s = 0.0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ever has."""
+        return self._failures > 0
 
     def enter(self) -> None:
         """Begin a call. Raises `PluginError` while the plugin is left out."""

@@ -161,8 +161,7 @@ class NodeCapacity(msgspec.Struct, frozen=True, gc=False):
         return self.memory_available_mib - (self.assigned_mib - self.running_mib)
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A node that may not take the VM, why, and which filter says so."""
 
     node: str

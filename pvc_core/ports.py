@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
+
 from pvc_core.guest_holds import HoldsGuests
 from pvc_core.host_secrets import HostSecret
 
@@ -159,8 +161,7 @@ class DomainState(enum.Enum):
     CRASHED = "crashed"
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(msgspec.Struct, frozen=True, gc=False):
     """A domain that is active on this host."""
 
     uuid: str

@@ -8,16 +8,16 @@ over and there was time. The daemons' threads do not die.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pvc_core import layout
 from pvc_core.codec import Stored
 from pvc_core.events import EventKind
 from pvc_core.limits import is_within
-from pvc_core.model import FenceStep, NodeMode, NodeRecord, VmRecord, VmState
+from pvc_core.model import FenceStep, NodeMode, NodeRecord, Rule, VmRecord, VmState
 from pvc_core.ports import DomainState
-from pvc_core.rules import Rulebook, Violation, violations_of
+from pvc_core.rules import Rulebook, Violation, is_member, violations_of
 from pvc_core.snapshot import ClusterSnapshot
 from pvc_core.vm_states import OFF
 from pvc_simulator.guests import SimulatedDomain
@@ -114,34 +114,37 @@ class Invariants:
             settings = records.settings
             total_mib = self._machines[node].shape.memory_mib
             room_mib = int((total_mib - settings.memory_reserve_mib) * settings.memory_overcommit)
-            taken_mib = sum(vm.memory_mib for vm in records.vms.values() if node in (vm.node, vm.target))
+            taken_mib = records.assigned_mib[node]
             if taken_mib > room_mib:
                 sentence = f"{record.name} is given to {node}, where {taken_mib} of {room_mib} MiB are then assigned"
                 self.report("memory fits", sentence)
 
     def _check_rules(self, before: VmRecord | None, after: VmRecord) -> None:
-        """No hard rule is broken that was not broken before."""
-        was = {found.rule: found for found in self._violations(before, after.uuid)}
-        for found in self._violations(after, after.uuid):
+        """No hard rule is broken that was not broken before. One that is not about the VM is as it was."""
+        rules = [rule for rule in self._observer.records.rules.values() if rule.hard]
+        rules = [rule for rule in rules if is_member(after, rule) or (before and is_member(before, rule))]
+        if not rules:
+            return
+        was = {found.rule: found for found in self._violations(rules, before, after.uuid)}
+        for found in self._violations(rules, after, after.uuid):
             if found.rule not in was or set(found.vms) - set(was[found.rule].vms):
                 self.report("rules hold", f"{found.rule}: {found.reason}")
 
-    def _violations(self, record: VmRecord | None, uuid: str) -> list[Violation]:
+    def _violations(self, rules: Sequence[Rule], record: VmRecord | None, uuid: str) -> list[Violation]:
         records = self._observer.records
         vms = {key: vm for key, vm in records.vms.items() if key != uuid}
         if record is not None:
             vms[uuid] = record
         snapshot = ClusterSnapshot(
             vms={key: Stored(layout.vm(key), vm, 0) for key, vm in vms.items()},
-            rules={name: Stored(layout.rule(name), rule, 0) for name, rule in records.rules.items()},
+            rules={rule.name: Stored(layout.rule(rule.name), rule, 0) for rule in rules},
         )
         book = Rulebook(snapshot)
         settled = {key: stored for key, stored in snapshot.vms.items() if key == uuid or self._stays(stored.value)}
         book_of_settled = Rulebook(replace(snapshot, vms=settled))
         return [
             found
-            for rule in book.rules.values()
-            if rule.hard
+            for rule in rules
             for found in violations_of(rule, book_of_settled if rule.kind == "together" else book)
         ]
 

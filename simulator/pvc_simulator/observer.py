@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,18 @@ class Records:
     rules: dict[str, Rule] = field(default_factory=dict)
     definitions: dict[str, bytes] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    assigned_mib: Counter[str] = field(default_factory=Counter)
+    """Per node, of the VMs that are on it or on their way to it."""
+
+    def put_vm(self, uuid: str, record: VmRecord | None) -> VmRecord | None:
+        """A VM's newest record; None: it is gone. The record that there was."""
+        before = self.vms.pop(uuid, None)
+        if record is not None:
+            self.vms[uuid] = record
+        for vm, sign in ((before, -1), (record, 1)):
+            if vm is not None:
+                self.assigned_mib.update(dict.fromkeys({vm.node, vm.target}, sign * vm.memory_mib))
+        return before
 
 
 class Observer:
@@ -103,6 +116,8 @@ class Observer:
         self.lost_s: dict[str, float] = {}
         """Node to when its present trouble began: its power or network went, or its daemon did."""
         self._fenced_s: dict[str, float] = {}
+        self._awaited: dict[tuple[str, str], list[Recovery]] = {}
+        """The recoveries whose VM does not run yet, by VM and target."""
 
     def begin(self, entries: Sequence[Entry]) -> None:
         """Learn the records that are there already."""
@@ -146,9 +161,8 @@ class Observer:
 
     def runs(self, vm: str, node: str) -> None:
         """A VM's domain begins to run on a node."""
-        for recovery in self.recoveries:
-            if recovery.vm == vm and recovery.target == node and recovery.running_s is None:
-                recovery.running_s = self.now_s()
+        for recovery in self._awaited.pop((vm, node), ()):
+            recovery.running_s = self.now_s()
 
     # ------------------------------------------------------------------------------------------------ how
 
@@ -157,10 +171,8 @@ class Observer:
         records = self.records
         entry = None if isinstance(op, Delete) else Entry(op.key, op.data, 0)
         if parent == layout.VMS:
-            before = records.vms.pop(name, None)
             after = decode(entry, VmRecord).value if entry else None
-            if after is not None:
-                records.vms[name] = after
+            before = records.put_vm(name, after)
             changes.append(VmChange(before, after, events))
         elif parent == layout.NODES and entry:
             records.nodes[name] = decode(entry, NodeRecord).value
@@ -190,7 +202,9 @@ class Observer:
         if before is None or after is None or EventKind.VM_RECOVERING not in change.kinds:
             return
         lost_s = self.lost_s.get(before.node, self.now_s())
-        self.recoveries.append(Recovery(after.name, before.node, after.node, lost_s, self._fenced_s.get(before.node)))
+        recovery = Recovery(after.name, before.node, after.node, lost_s, self._fenced_s.get(before.node))
+        self.recoveries.append(recovery)
+        self._awaited.setdefault((after.name, after.node), []).append(recovery)
 
 
 def _rounded(at_s: float | None) -> float | None:

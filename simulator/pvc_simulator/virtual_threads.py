@@ -23,6 +23,7 @@ class VirtualClock:
         self._scheduler = scheduler
         self.step_s = 0.0
         """How far its time of day is wrong; monotonic time knows nothing of that."""
+        self._shown: tuple[int, str] = (-1, "")
 
     def monotonic_s(self) -> float:
         """Seconds since the simulation began."""
@@ -30,7 +31,11 @@ class VirtualClock:
 
     def utc_iso(self) -> str:
         """The time of day."""
-        return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self._now()
+        second = int((now - EPOCH).total_seconds() // 1)
+        if second != self._shown[0]:
+            self._shown = (second, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        return self._shown[1]
 
     def utc_ms(self) -> int:
         """The same in milliseconds since 1970."""

@@ -82,3 +82,17 @@ def test_nodes_that_are_gone_are_forgotten() -> None:
     view = CapacityView()
     view.of(a_snapshot([a_node("hv1"), a_node("hv2")]))
     assert list(view.of(a_snapshot([a_node("hv2")]))) == ["hv2"]
+
+
+def test_a_node_that_is_the_same_is_not_described_again_unless_a_vm_is_about_to_run_there() -> None:
+    """Neither its record nor its ledger or report say that a VM which was off is to start now."""
+    view, off = CapacityView(), a_vm("web1", vcpus=2, state="stopped")
+    before = a_snapshot([a_node("hv1"), a_node("hv2")], [off])
+    first = view.of(before)
+    starting = replace(
+        before, vms={off.uuid: replace(before.vms[off.uuid], value=a_vm("web1", vcpus=2, state="starting"))}
+    )
+    second = view.of(starting)
+    assert (first["hv1"].coming_vcpus, second["hv1"].coming_vcpus) == (0, 2)
+    assert second["hv2"] is first["hv2"]
+    assert view.of(replace(starting))["hv1"] is second["hv1"]

@@ -122,6 +122,14 @@ def test_as_long_as_nothing_changes_it_is_the_same_snapshot(lagging: Any) -> Non
     assert lagging.copy.generation > generation
 
 
+def test_a_node_of_which_nothing_has_changed_is_the_same_in_the_next_snapshot(lagging: Any) -> None:
+    before = lagging.copy.snapshot()
+    own_write(lagging, reason="x")
+    after = lagging.copy.snapshot()
+    assert after is not before
+    assert after.nodes["hv1"] is before.nodes["hv1"]
+
+
 def test_the_names_of_vms_and_the_vms_of_a_node_are_found_in_it(lagging: Any) -> None:
     snapshot = lagging.copy.snapshot()
     assert snapshot.uuid_by_name == {"web1": uuid_of("web1")}

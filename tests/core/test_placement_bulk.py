@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Placing in bulk decides as placing one by one does, node for node, whatever the cluster and the VMs are."""
+"""Placing in bulk, and in short, decides as placing one by one does, node for node, whatever cluster and VMs are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pvc_core.model import Settings
 from pvc_core.placement import Decision, Placer
 from pvc_core.placement_bulk import place_in_bulk
 from pvc_core.placement_drivers import GivenDrivers
+from pvc_core.placement_room import places_in_short
 from pvc_core.plugin_types import StorageNeed
 from pvc_core.registry import Registry
 from pvc_core.snapshot import ClusterSnapshot
@@ -142,6 +143,38 @@ def test_in_bulk_every_vm_goes_where_it_would_go_one_by_one(
     assert essence(in_bulk) == essence(one_by_one)
     assert [one.reason for one in in_bulk if not one.node] == [one.reason for one in one_by_one if not one.node]
     assert all(one.reason for one in in_bulk)
+
+
+@untimed
+@given(st.data(), st.booleans())
+def test_in_short_every_vm_goes_where_it_would_go_one_by_one_and_is_told_of_as_asked(
+    data: st.DataObject, has_a_filter_of_a_plugin: bool
+) -> None:
+    snapshot = data.draw(clusters())
+    requests = data.draw(batches(snapshot))
+    told = data.draw(st.sets(st.sampled_from([request.uuid for request in requests]))) if requests else set()
+    foreign = {"odd": FilterEntry("odd", "odd", Odd())} if has_a_filter_of_a_plugin else {}
+    failed, failed_in_short = list[str](), list[str]()
+    drivers = GivenDrivers(SELECTORS, {**BUILT_IN.filters, **foreign})
+    one_by_one = Placer(drivers, lambda failure: failed.append(failure.plugin)).place_many(requests, snapshot)
+    placer = Placer(drivers, lambda failure: failed_in_short.append(failure.plugin))
+    in_short = list(places_in_short(requests, snapshot, placer, placer.planner(snapshot), told))
+    assert [(one.uuid, one.node) for one in in_short] == [(one.uuid, one.node) for one in one_by_one]
+    in_full = {one.uuid: one for one in one_by_one if one.node and one.uuid in told}
+    assert {one.uuid: one for one in in_short if one.node and one.uuid in told} == in_full
+    assert set(failed_in_short) <= set(failed)
+
+
+def test_in_short_a_vm_whose_selector_promises_nothing_is_placed_without_a_look_at_every_node() -> None:
+    """A full cluster: of 200 nodes one has room, and the selector is asked about that alone."""
+    counting = Counting()
+    placer = Placer(GivenDrivers({"counting": SelectorEntry("counting", "the most", counting)}, BUILT_IN.filters))
+    full = [a_node(f"hv{n:03}", memory_mib=1024) for n in range(199)]
+    snapshot = a_snapshot([*full, a_node("hv999", memory_mib=4096)])
+    requests = [a_request(f"vm{n}", node_selector="counting", memory_mib=2048) for n in range(100)]
+    found = list(places_in_short(requests, snapshot, placer, placer.planner(snapshot)))
+    assert [one.node for one in found] == ["hv999", *[""] * 99]
+    assert counting.shown == 1
 
 
 def test_a_decision_in_bulk_says_which_selector_and_why() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import balance, ceph, listing, placement, placement_scale, recovery
+from benchmarks import balance, ceph, listing, placement, placement_scale, recovery, simulation
 
 if __name__ == "__main__":
-    measured = (placement, placement_scale, balance, listing, ceph, recovery)
+    measured = (placement, placement_scale, balance, simulation, listing, ceph, recovery)
     sys.exit(max(benchmark.main([]) for benchmark in measured))

@@ -20,11 +20,12 @@ from pvc_core.codec import Stored, decode
 from pvc_core.errors import BrokenRecord, Conflict, StoreUnavailable
 from pvc_core.events import Event, Happening
 from pvc_core.journal import Journal
-from pvc_core.model import NodeRecord, NodeReport, Settings
+from pvc_core.model import NodeRecord, NodeReport, Settings, VmRecord
 from pvc_core.ports import Check, Clock, ClusterStore, Delete, Entry, Op, SessionState, Subscription, Threads
 from pvc_core.rule_guards import guarded_by_rules
 from pvc_core.snapshot import ClusterSnapshot, NodeView
 from pvc_core.system_threads import SYSTEM_THREADS
+from pvc_core.vm_groups import VmGroups
 from pvc_core.watched_records import KINDS, SINGLE_KINDS, is_routine
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,9 @@ class ClusterView:
         self._changed = threads.condition()
         self._records: dict[str, dict[str, Stored[Any]]] = {parent: {} for parent in KINDS}
         self._singles: dict[str, Stored[Any] | None] = dict.fromkeys(SINGLE_KINDS)
+        self._groups = VmGroups({})
+        self._changed_vms: set[str] = set()
+        """By UUID, since the latest snapshot was built."""
         self._rules_version = -1
         self._broken: dict[str, BrokenRecord] = {}
         self._report_seen_s: dict[str, float] = {}
@@ -313,6 +317,8 @@ class ClusterView:
             return
         kind, records, name = KINDS[self._parent(key)], self._records[self._parent(key)], layout.name_in(key)
         stored = self._decode(key, entry, kind)
+        if kind is VmRecord:
+            self._changed_vms.add(name)
         if stored is None:
             records.pop(name, None)
         else:
@@ -337,10 +343,14 @@ class ClusterView:
 
     def _build(self) -> ClusterSnapshot:
         records, settings = self._records, self._singles[layout.SETTINGS]
+        if self._changed_vms:
+            self._groups = self._groups.after(dict(records[layout.VMS]), self._changed_vms)
+            self._changed_vms.clear()
         nodes = {name: self._node(name, record) for name, record in sorted(records[layout.NODES].items())}
         return ClusterSnapshot(
             nodes=nodes,
-            vms=dict(records[layout.VMS]),
+            vms=self._groups.vms,
+            grouped=self._groups,
             rules=dict(sorted(records[layout.RULES].items())),
             rules_version=self._rules_version,
             plan=self._singles[layout.PLAN],

@@ -79,10 +79,10 @@ def _steps(node: NodeView, snapshot: ClusterSnapshot, memory: FenceMemory, now_s
         return
     elif node.is_alive and not node.record.value.shut_out:
         yield _taken_back(node, snapshot, memory, now_s)
-    elif is_lost(node, snapshot) and not node.record.value.fenced:
+    elif not node.record.value.fenced and is_lost(node, snapshot):
         due_s = grace_ends_s(memory, node.name, snapshot.settings)
         yield BeginFence(node.name, _why_lost(node, snapshot)) if now_s >= due_s else due_s
-    elif why_not_lost(node, snapshot) == NO_GUESTS and not (node.record.value.fenced or node.record.value.gone_at):
+    elif not (node.record.value.fenced or node.record.value.gone_at) and why_not_lost(node, snapshot) == NO_GUESTS:
         due_s = grace_ends_s(memory, node.name, snapshot.settings)
         yield NoteGone(node.name, f"its session is gone; {NO_GUESTS}") if now_s >= due_s else due_s
 

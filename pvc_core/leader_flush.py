@@ -96,14 +96,10 @@ def left_to_drain(node: NodeView, snapshot: ClusterSnapshot) -> bool:
 
     Ledgers and VMs are watched apart, so that one may be newer than the other.
     """
-    stayed, seen = drain_of(node).stayed, set[str]()
-    for vm in (stored.value for stored in snapshot.vms.values()):
-        if vm.target == node.name:
-            return True
-        if vm.node == node.name:
-            seen.add(vm.uuid)
-            if vm.state not in OFF and vm.uuid not in stayed:
-                return True
+    stayed, own = drain_of(node).stayed, [stored.value for stored in snapshot.vms_by_node.get(node.name, ())]
+    if node.name in snapshot.arriving or any(vm.state not in OFF and vm.uuid not in stayed for vm in own):
+        return True
+    seen = {vm.uuid for vm in own}
     return any(uuid not in seen and layout.vm(uuid) not in snapshot.broken for uuid in node.reserved.vms)
 
 
@@ -154,7 +150,7 @@ def _will_have_a_place(node: str, decision: Decision, snapshot: ClusterSnapshot,
 
 def room_comes_free(node: str, decision: Decision, snapshot: ClusterSnapshot) -> bool:
     """Whether a node that lacks nothing but room is just losing a VM. It ends with that migration."""
-    losing = {vm.value.node for vm in snapshot.vms.values() if vm.value.state is VmState.MIGRATING} - {node}
+    losing = {vm.value.node for vm in snapshot.vms_by_state.get(VmState.MIGRATING, ())} - {node}
     problems: dict[str, set[str]] = {}
     for rejection in decision.rejections:
         problems.setdefault(rejection.node, set()).add(rejection.plugin)

@@ -18,7 +18,7 @@ from pvc_core.leader_actions import Policies, StartHeld, drain_of
 from pvc_core.leader_recovery import after_loss, still_to_place
 from pvc_core.model import NodeMode, VmRecord, VmState
 from pvc_core.placement import Placer
-from pvc_core.placement_room import places_in_short
+from pvc_core.placement_room import places_in_short, those_with_room
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -29,8 +29,9 @@ def start_held(
     """A start for each that has a candidate now. together: the nodes that are `lost_together`."""
     due: dict[str, VmRecord] = {}
     at_home: set[str] = set()
-    for uuid, vm in snapshot.vms.items():
-        record = vm.value
+    held = [vm.value for vm in snapshot.vms_by_state.get(VmState.STOPPED, ()) if vm.value.held]
+    for record in those_with_room(held, snapshot, placer):
+        uuid = record.uuid
         if not _waits(record, snapshot):
             continue
         if _waits_for_any(record) and after_loss(record, snapshot, placer, policies)[0] == "hold":

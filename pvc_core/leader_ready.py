@@ -65,9 +65,10 @@ def take_back(
 def unflush(node: NodeView, snapshot: ClusterSnapshot, placer: Placer, slots: Slots) -> list[LeaderAction]:
     """What to do now for a node that is taken back into service."""
     drain, actions, waiting = drain_of(node), list[LeaderAction](), False
-    for uuid in sorted(snapshot.vms, key=lambda u: by_importance(snapshot.vms[u].value)):
-        record = snapshot.vms[uuid].value
-        if not belongs_to(record, node.name) or uuid in drain.stayed:
+    own = (*snapshot.vms_by_home.get(node.name, ()), *snapshot.vms_by_node.get(node.name, ()))
+    concerned = {vm.value.uuid: vm.value for vm in own if belongs_to(vm.value, node.name)}
+    for record in sorted(concerned.values(), key=by_importance):
+        if record.uuid in drain.stayed:
             continue
         step = _bring_back(record, node.name, drain, snapshot, placer, slots)
         if step == "wait":

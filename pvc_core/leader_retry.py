@@ -23,7 +23,7 @@ from pvc_core.vm_states import VmEvent
 
 def retry_failed(snapshot: ClusterSnapshot, placer: Placer, policies: Policies) -> Iterator[RetryVm]:
     """A start elsewhere for each failed VM that may have one and has a candidate."""
-    failed = [vm.value for vm in snapshot.vms.values() if _may_be_tried(vm.value, snapshot)]
+    failed = [vm.value for vm in snapshot.vms_by_state.get(VmState.FAILED, ()) if _may_be_tried(vm.value, snapshot)]
     due = [record for record in failed if after_loss(record, snapshot, placer, policies)[0] == "restart"]
     for decision in placer.place_many((_request(record) for record in due), snapshot) if due else ():
         if decision.node:

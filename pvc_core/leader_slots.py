@@ -23,10 +23,9 @@ class Slots:
     def of(cls, snapshot: ClusterSnapshot) -> Slots:
         """What the migrations under way have taken."""
         slots = cls(snapshot.settings.max_parallel_migrations)
-        for stored in snapshot.vms.values():
-            if stored.value.state is VmState.MIGRATING:
-                slots.outgoing[stored.value.node] += 1
-                slots.incoming[stored.value.target] += 1
+        for stored in snapshot.vms_by_state.get(VmState.MIGRATING, ()):
+            slots.outgoing[stored.value.node] += 1
+            slots.incoming[stored.value.target] += 1
         return slots
 
     @classmethod

@@ -26,7 +26,7 @@ def lost_together(snapshot: ClusterSnapshot, memory: FenceMemory, now_s: float) 
     return frozenset(
         name
         for name, node in snapshot.nodes.items()
-        if name in memory.gone_since_s and is_lost(node, snapshot) and _has_time(node, snapshot, memory, now_s)
+        if name in memory.gone_since_s and _has_time(node, snapshot, memory, now_s) and is_lost(node, snapshot)
     )
 
 

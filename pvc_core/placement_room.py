@@ -8,11 +8,13 @@ decides. Of those that find one, only the decisions that somebody wants are made
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pvc_core.empty_nodes import Opening
+from pvc_core.model import VmRecord
 from pvc_core.placement import Decision, Placer, Planner
 from pvc_core.placement_bulk import Bulk
+from pvc_core.plan_columns import room_mib
 from pvc_core.plugin_types import PlacementRequest
 from pvc_core.snapshot import ClusterSnapshot
 
@@ -39,6 +41,19 @@ def places_in_short(
         if not decision.node:
             rooms.measure(request)
         yield decision
+
+
+def those_with_room(records: Sequence[VmRecord], snapshot: ClusterSnapshot, placer: Placer) -> list[VmRecord]:
+    """Those of the VMs, which are off, for which some node that is in service may have room: before much is asked."""
+    empty = placer.empty_nodes(snapshot)
+    if not records or not empty.is_said_by_numbers:
+        return [*records]
+    opening = empty.opening_to_any(PlacementRequest.for_vm(records[0]))
+    if not opening.is_certain:
+        return [*records]
+    capacities = placer.capacities(snapshot)
+    most_mib = max((room_mib(capacities[name], snapshot.settings) for name in opening.names), default=-1)
+    return [record for record in records if record.memory_mib <= most_mib or record.node in opening.names]
 
 
 class _Rooms:

@@ -162,7 +162,7 @@ class DomainState(enum.Enum):
 
 
 class Domain(msgspec.Struct, frozen=True, gc=False):
-    """A domain that is active on this host."""
+    """A domain that is active on this host. job_active: an outgoing migration is under way."""
 
     uuid: str
     name: str
@@ -171,7 +171,6 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     vcpus: int = 0
     cpu_time_ns: int = 0
     job_active: bool = False
-    """An outgoing migration is under way."""
     paused_by_migration: bool = False
     """PAUSED by a migration, not by a person or an error: a copy that has not arrived, or an original during it."""
 

@@ -13,9 +13,10 @@ from functools import cached_property
 
 from pvc_core.codec import Stored
 from pvc_core.errors import BrokenRecord, NotFound
-from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord
+from pvc_core.model import Ledger, Member, NodeMode, NodeRecord, NodeReport, Rule, Settings, VmRecord, VmState
 from pvc_core.pause_record import MaintenanceRecord, Pause
 from pvc_core.plan_record import PlanRecord
+from pvc_core.vm_groups import VmGroups
 
 EMPTY_LEDGER = Ledger()
 DEFAULT_SETTINGS = Settings()
@@ -78,18 +79,33 @@ class ClusterSnapshot:
     epoch: int | None = None
     """The leader's epoch when this process leads; its transactions check it."""
 
-    @cached_property
-    def uuid_by_name(self) -> Mapping[str, str]:
-        """VM names to UUIDs."""
-        return {stored.value.name: uuid for uuid, stored in self.vms.items()}
+    grouped: VmGroups | None = field(default=None, repr=False, compare=False)
+    """Groups of these very `vms` that somebody has made already; those of others are not used."""
 
     @cached_property
+    def _groups(self) -> VmGroups:
+        known = self.grouped
+        return known if known is not None and known.vms is self.vms else VmGroups(self.vms)
+
+    @property
+    def uuid_by_name(self) -> Mapping[str, str]:
+        """VM names to UUIDs."""
+        return self._groups.uuid_by_name
+
+    @property
     def vms_by_node(self) -> Mapping[str, tuple[Stored[VmRecord], ...]]:
         """The VMs for which each node is responsible, by name of the VM."""
-        grouped: dict[str, list[Stored[VmRecord]]] = {}
-        for stored in self.vms.values():
-            grouped.setdefault(stored.value.node, []).append(stored)
-        return {node: tuple(sorted(vms, key=lambda s: s.value.name)) for node, vms in grouped.items()}
+        return self._groups.by_node
+
+    @property
+    def vms_by_home(self) -> Mapping[str, tuple[Stored[VmRecord], ...]]:
+        """The VMs whose home each node is, in no order."""
+        return self._groups.by_home
+
+    @property
+    def vms_by_state(self) -> Mapping[VmState, tuple[Stored[VmRecord], ...]]:
+        """The VMs in each state that any is in, in no order."""
+        return self._groups.by_state
 
     @property
     def pause(self) -> Pause | None:
@@ -99,11 +115,8 @@ class ClusterSnapshot:
     @cached_property
     def arriving(self) -> Mapping[str, frozenset[str]]:
         """The UUIDs of the VMs that are on their way to each node."""
-        found: dict[str, set[str]] = {}
-        for uuid, stored in self.vms.items():
-            if stored.value.target:
-                found.setdefault(stored.value.target, set()).add(uuid)
-        return {node: frozenset(uuids) for node, uuids in found.items()}
+        by_target = self._groups.by_target
+        return {node: frozenset(stored.value.uuid for stored in vms) for node, vms in by_target.items()}
 
     @cached_property
     def planned_targets(self) -> Mapping[str, str]:

@@ -22,6 +22,8 @@ SOON_S = 0.5
 """A report that was asked for goes out after at most this, however often it is asked for."""
 RETRY_S = 1.0
 """While the hypervisor is away, so that its return is soon seen."""
+NO_VOLUMES: dict[str, str] = {}
+"""Of a domain of which nothing is known: one for all, nobody writes into it."""
 AWAY_LOOKS = 3
 """So often in a row it has not answered when an event tells of it: one that is restarted is back before."""
 
@@ -130,7 +132,7 @@ class Reporter:
             cores=host.cores,
             load_1m=host.load_1m,
             hypervisor_version=host.hypervisor_version,
-            domains={domain.uuid: _domain_report(domain, volumes.get(domain.uuid, {})) for domain in domains},
+            domains={domain.uuid: _domain_report(domain, volumes.get(domain.uuid, NO_VOLUMES)) for domain in domains},
             unknown_domains=dict(self._unknown_domains()),
             progress=dict(self._progress()),
             plugin_troubles=dict(self._plugin_troubles()),
@@ -164,5 +166,5 @@ def _domain_report(domain: Domain, volumes: Mapping[str, str]) -> DomainReport:
         memory_mib=domain.memory_mib,
         vcpus=domain.vcpus,
         cpu_time_ns=domain.cpu_time_ns,
-        volumes=dict(volumes),
+        volumes=dict(volumes) if volumes else NO_VOLUMES,
     )

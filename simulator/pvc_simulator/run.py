@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,8 @@ QUIET_S = 60.0
 MOST_S = 24 * 3600.0
 """It ends after so long in any case."""
 LOOK_EVERY_S = 1.0
+COLLECTS = (200_000, 10, 50)
+"""When Python looks for memory that is to be freed: a whole cluster lives in this process, and is looked through."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Run:
     def play(self) -> Outcome:
         """Everything, to the end."""
         began = time.perf_counter()
-        with watched_log(self.cluster.scheduler, self.invariants.report):
+        with _rarely_collecting(), watched_log(self.cluster.scheduler, self.invariants.report):
             try:
                 self._play()
             except SimulationStuck as stuck:
@@ -124,6 +128,16 @@ class Run:
             wall_s=wall_s,
             turns=cluster.scheduler.turns,
         )
+
+
+@contextmanager
+def _rarely_collecting() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _shown(vm: VmRecord) -> dict[str, Any]:

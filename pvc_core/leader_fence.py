@@ -37,7 +37,6 @@ from pvc_core.leader_ready import take_back
 from pvc_core.model import FenceReport, FenceStep, NodeMode, NodeRecord
 from pvc_core.shut_out_record import ShutOut
 from pvc_core.snapshot import ClusterSnapshot, NodeView
-from pvc_core.vm_states import OFF
 
 SEEN_SOON_S = 1.0
 """A life sign that is in the store already reaches the watched copy within that."""
@@ -116,7 +115,7 @@ def why_paused(node: NodeView, snapshot: ClusterSnapshot) -> str:
 
 def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
     """The UUIDs of VMs that may run on the node: its own that are not off, those on their way, and unreadable ones."""
-    found = {vm.value.uuid for vm in snapshot.vms_by_node.get(node.name, ()) if vm.value.state not in OFF}
+    found = {vm.value.uuid for vm in snapshot.active_by_node.get(node.name, ())}
     found |= snapshot.arriving.get(node.name, frozenset())
     found |= {uuid for uuid in node.reserved.vms if uuid not in snapshot.vms}
     return tuple(sorted(found))
@@ -124,9 +123,8 @@ def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
 
 def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
     """Whether there are any `guests_of` it."""
-    own = snapshot.vms_by_node.get(node.name, ())
     return (
-        any(vm.value.state not in OFF for vm in own)
+        node.name in snapshot.active_by_node
         or bool(snapshot.arriving.get(node.name))
         or any(uuid not in snapshot.vms for uuid in node.reserved.vms)
     )

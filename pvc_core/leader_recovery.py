@@ -104,7 +104,7 @@ def _waits(action: RecoverVm | LoseVm, snapshot: ClusterSnapshot) -> bool:
 
 
 def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
-    return any(vm.value.state not in OFF for vm in snapshot.vms_by_node.get(node.name, ()))
+    return node.name in snapshot.active_by_node
 
 
 def _settled(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[RecoverVm | LoseVm]:

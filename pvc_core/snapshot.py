@@ -98,6 +98,11 @@ class ClusterSnapshot:
         return self._groups.by_node
 
     @property
+    def active_by_node(self) -> Mapping[str, tuple[Stored[VmRecord], ...]]:
+        """Those of each node's VMs that are not off, in no order; nodes without any are missing."""
+        return self._groups.by_active_node
+
+    @property
     def vms_by_home(self) -> Mapping[str, tuple[Stored[VmRecord], ...]]:
         """The VMs whose home each node is, in no order."""
         return self._groups.by_home

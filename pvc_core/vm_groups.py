@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pvc_core.codec import Stored
 from pvc_core.model import VmRecord, VmState
+from pvc_core.vm_states import OFF
 
 Group = tuple[Stored[VmRecord], ...]
 KeyT = TypeVar("KeyT")
@@ -50,6 +51,11 @@ class VmGroups:
         return _grouped(self.vms.values(), _target)
 
     @cached_property
+    def by_active_node(self) -> Mapping[str, Group]:
+        """Of each node's VMs those that are not off; only of nodes that have any."""
+        return _grouped(self.vms.values(), _active_node)
+
+    @cached_property
     def uuid_by_name(self) -> Mapping[str, str]:
         """VM names to UUIDs."""
         return {stored.value.name: uuid for uuid, stored in self.vms.items()}
@@ -66,6 +72,8 @@ class VmGroups:
             later.__dict__["by_state"] = self._carried(self.by_state, later, changed, _state)
         if "by_target" in made:
             later.__dict__["by_target"] = self._carried(self.by_target, later, changed, _target)
+        if "by_active_node" in made:
+            later.__dict__["by_active_node"] = self._carried(self.by_active_node, later, changed, _active_node)
         return later
 
     def _carried(
@@ -95,6 +103,10 @@ def _grouped(vms: Iterable[Stored[VmRecord]], keys_of: KeysOf[KeyT]) -> dict[Key
 
 def _node(vm: VmRecord) -> Collection[str]:
     return (vm.node,)
+
+
+def _active_node(vm: VmRecord) -> Collection[str]:
+    return () if vm.state in OFF else (vm.node,)
 
 
 def _home(vm: VmRecord) -> Collection[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from math import nan
 from types import TracebackType
 
 from pvc_core.errors import PluginError
@@ -23,7 +24,7 @@ class VirtualClock:
         self._scheduler = scheduler
         self.step_s = 0.0
         """How far its time of day is wrong; monotonic time knows nothing of that."""
-        self._shown: tuple[int, str] = (-1, "")
+        self._shown: tuple[float, str] = (nan, "")
 
     def monotonic_s(self) -> float:
         """Seconds since the simulation began."""
@@ -31,10 +32,9 @@ class VirtualClock:
 
     def utc_iso(self) -> str:
         """The time of day."""
-        now = self._now()
-        second = int((now - EPOCH).total_seconds() // 1)
+        second = round(self._scheduler.now_s + self.step_s, 6) // 1
         if second != self._shown[0]:
-            self._shown = (second, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self._shown = (second, self._now().strftime("%Y-%m-%dT%H:%M:%SZ"))
         return self._shown[1]
 
     def utc_ms(self) -> int:

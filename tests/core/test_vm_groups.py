@@ -31,7 +31,7 @@ def is_made_anew(groups: VmGroups) -> bool:
     anew = VmGroups(groups.vms)
 
     def as_sets(of: VmGroups) -> list[object]:
-        unordered = (of.by_home, of.by_state, of.by_target)
+        unordered = (of.by_home, of.by_state, of.by_target, of.by_active_node)
         return [{key: {id(vm) for vm in group} for key, group in each.items()} for each in unordered]
 
     return as_sets(groups) == as_sets(anew) and groups.by_node == anew.by_node

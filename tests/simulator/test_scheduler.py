@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pvc_simulator.scheduler import Process, Scheduler, SimulationStuck
+from pvc_simulator.virtual_threads import VirtualClock
 
 
 @pytest.fixture
@@ -115,3 +116,14 @@ def test_a_task_cannot_kill_because_it_may_be_what_is_killed(scheduler: Schedule
     process.spawn("task", lambda: body(process.kill))
     scheduler.run_until(1.0)
     assert told == ["refused"]
+
+
+def test_a_clock_shows_every_second_also_one_before_the_beginning() -> None:
+    scheduler = Scheduler()
+    clock = VirtualClock(scheduler)
+    clock.step_s = -0.5
+    assert clock.utc_iso() == "2029-12-31T23:59:59Z"
+    scheduler.run_until(0.6)
+    assert clock.utc_iso() == "2030-01-01T00:00:00Z"
+    clock.step_s = 3600.0
+    assert clock.utc_iso() == "2030-01-01T01:00:00Z"

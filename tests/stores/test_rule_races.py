@@ -141,6 +141,12 @@ class Rounds:
         ]
         self.store.transaction(ops if rule.key in there else [*ops, Create(rule.key, encode(rule.value))])
 
+    def report(self) -> None:
+        """The nodes report anew: what they said half a minute ago counts for nothing."""
+        reports = [view.report for view in self.snapshot.nodes.values() if view.report]
+        there = self.store.get_many([one.key for one in reports])
+        self.store.transaction([Set(one.key, encode(one.value), there[one.key].version) for one in reports])
+
     def play(self, rounds: int, view_class: type[ClusterView] = ClusterView) -> Iterator[set[str]]:
         """The nodes of those that run, round by round."""
         context = multiprocessing.get_context("spawn")
@@ -209,6 +215,7 @@ def test_new_vms_keep_a_rule_that_was_added_a_moment_ago(
     with closing(Onlooker(game.store)) as onlooker:
         try:
             for number in range(rounds):
+                game.report()
                 rule = {"kind": kind, "members": f"tag:t{number}", "hard": True}
                 onlooker.commands.add_rule(f"r{number}", rule)
                 barrier.wait(DEADLINE_S)

@@ -161,7 +161,8 @@ class NodeCapacity(msgspec.Struct, frozen=True, gc=False):
         return self.memory_available_mib - (self.assigned_mib - self.running_mib)
 
 
-class Rejection(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True)
+class Rejection:
     """A node that may not take the VM, why, and which filter says so."""
 
     node: str

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-import msgspec
-
 from pvc_core.guest_holds import HoldsGuests
 from pvc_core.host_secrets import HostSecret
 
@@ -161,8 +159,9 @@ class DomainState(enum.Enum):
     CRASHED = "crashed"
 
 
-class Domain(msgspec.Struct, frozen=True, gc=False):
-    """A domain that is active on this host. job_active: an outgoing migration is under way."""
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain that is active on this host."""
 
     uuid: str
     name: str
@@ -171,6 +170,7 @@ class Domain(msgspec.Struct, frozen=True, gc=False):
     vcpus: int = 0
     cpu_time_ns: int = 0
     job_active: bool = False
+    """An outgoing migration is under way."""
     paused_by_migration: bool = False
     """PAUSED by a migration, not by a person or an error: a copy that has not arrived, or an original during it."""
 

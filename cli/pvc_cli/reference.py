@@ -18,6 +18,7 @@ import click
 from pvc_cli.contributed import LoadedWhenRun
 from pvc_cli.exit_codes import EXIT_CODES
 from pvc_cli.main import cli
+from pvc_core.errors import PluginError
 
 BEGIN = "<!-- made by `python -m pvc_cli.reference docs/cli.md`: do not edit below -->"
 END = "<!-- do not edit above -->"
@@ -57,9 +58,18 @@ def _below(name: str, command: click.Command, parent: click.Context | None) -> I
         for below in command.list_commands(context):
             found = command.get_command(context, below)
             if isinstance(found, LoadedWhenRun):
-                found = found.real()
+                found = _real(found)
             if found is not None:
                 yield from _below(f"{name} {below}", found, context)
+
+
+def _real(command: LoadedWhenRun) -> click.Command:
+    """What the plugin's entry leads to; where that cannot be loaded, the page shows what the entry says of it."""
+    try:
+        return command.real()
+    except PluginError as error:
+        click.echo(error.sentence(), err=True)
+        return command
 
 
 def _section(name: str, command: click.Command, context: click.Context) -> Iterator[str]:

@@ -101,7 +101,7 @@ def why_not_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:
     paused = why_paused(node, snapshot)
     if paused:
         return paused
-    if not _has_guests(node, snapshot):
+    if not any(_guests(node, snapshot)):
         return NO_GUESTS
     return ""
 
@@ -115,19 +115,14 @@ def why_paused(node: NodeView, snapshot: ClusterSnapshot) -> str:
 
 def guests_of(node: NodeView, snapshot: ClusterSnapshot) -> tuple[str, ...]:
     """The UUIDs of VMs that may run on the node: its own that are not off, those on their way, and unreadable ones."""
-    found = {vm.value.uuid for vm in snapshot.active_by_node.get(node.name, ())}
-    found |= snapshot.arriving.get(node.name, frozenset())
-    found |= {uuid for uuid in node.reserved.vms if uuid not in snapshot.vms}
-    return tuple(sorted(found))
+    return tuple(sorted({*_guests(node, snapshot)}))
 
 
-def _has_guests(node: NodeView, snapshot: ClusterSnapshot) -> bool:
-    """Whether there are any `guests_of` it."""
-    return (
-        node.name in snapshot.active_by_node
-        or bool(snapshot.arriving.get(node.name))
-        or any(uuid not in snapshot.vms for uuid in node.reserved.vms)
-    )
+def _guests(node: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
+    """The same in no order, and possibly twice: as far as anybody wants to know."""
+    yield from (vm.value.uuid for vm in snapshot.active_by_node.get(node.name, ()))
+    yield from snapshot.arriving.get(node.name, ())
+    yield from (uuid for uuid in node.reserved.vms if uuid not in snapshot.vms)
 
 
 def _why_lost(node: NodeView, snapshot: ClusterSnapshot) -> str:

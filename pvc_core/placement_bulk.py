@@ -67,8 +67,10 @@ class Bulk:
 
     def place_in_short(self, request: PlacementRequest) -> Decision:
         """The same; why a VM finds no place is not told."""
+        if not self.has_short_cut(request) or self._scores_for(request) is not None:
+            return self.place(request)
         opening = self.empty.opening(request)
-        if not self.has_short_cut(request) or self._scores_for(request) is not None or not opening.is_certain:
+        if not opening.is_certain:
             return self.place(request)
         memory_mib, vcpus = self.need(request)
         candidates = [node for node in self.planner.nodes_for(request) if node.name in opening.names]

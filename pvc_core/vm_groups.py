@@ -7,9 +7,9 @@ not made, and what has been made is carried over but for the groups to which som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pvc_core.codec import Stored
 from pvc_core.model import VmRecord, VmState
@@ -20,40 +20,37 @@ KeyT = TypeVar("KeyT")
 KeysOf = Callable[[VmRecord], Collection[KeyT]]
 
 
-def _name(stored: Stored[VmRecord]) -> str:
-    return stored.value.name
-
-
 class VmGroups:
     """The groups of these VMs, by UUID, which do not change any more. Only those by node are sorted, by name."""
 
     def __init__(self, vms: Mapping[str, Stored[VmRecord]]) -> None:
         self.vms = vms
+        self._made: dict[KeysOf[Any], Mapping[Any, Group]] = {}
 
-    @cached_property
+    @property
     def by_node(self) -> Mapping[str, Group]:
         """The VMs for which each node is responsible."""
-        return {node: tuple(sorted(group, key=_name)) for node, group in _grouped(self.vms.values(), _node).items()}
+        return self._by(_node)
 
-    @cached_property
+    @property
     def by_home(self) -> Mapping[str, Group]:
         """The VMs whose home each node is."""
-        return _grouped(self.vms.values(), _home)
+        return self._by(_home)
 
-    @cached_property
+    @property
     def by_state(self) -> Mapping[VmState, Group]:
         """The VMs in each state."""
-        return _grouped(self.vms.values(), _state)
+        return self._by(_state)
 
-    @cached_property
+    @property
     def by_target(self) -> Mapping[str, Group]:
         """The VMs that are on their way to each node."""
-        return _grouped(self.vms.values(), _target)
+        return self._by(_target)
 
-    @cached_property
+    @property
     def by_active_node(self) -> Mapping[str, Group]:
         """Of each node's VMs those that are not off; only of nodes that have any."""
-        return _grouped(self.vms.values(), _active_node)
+        return self._by(_active_node)
 
     @cached_property
     def uuid_by_name(self) -> Mapping[str, str]:
@@ -62,35 +59,37 @@ class VmGroups:
 
     def after(self, vms: Mapping[str, Stored[VmRecord]], changed: Collection[str]) -> VmGroups:
         """Those of the VMs as they are by now. changed: the UUIDs of all that are new, gone or another record."""
+        went = [self.vms[uuid] for uuid in changed if uuid in self.vms]
+        came = [vms[uuid] for uuid in changed if uuid in vms]
         later = VmGroups(vms)
-        made = self.__dict__
-        if "by_node" in made:
-            later.__dict__["by_node"] = self._carried(self.by_node, later, changed, _node)
-        if "by_home" in made:
-            later.__dict__["by_home"] = self._carried(self.by_home, later, changed, _home)
-        if "by_state" in made:
-            later.__dict__["by_state"] = self._carried(self.by_state, later, changed, _state)
-        if "by_target" in made:
-            later.__dict__["by_target"] = self._carried(self.by_target, later, changed, _target)
-        if "by_active_node" in made:
-            later.__dict__["by_active_node"] = self._carried(self.by_active_node, later, changed, _active_node)
+        made = self._made.copy()  # other threads may be asking for more at this moment
+        later._made = {keys_of: _carried(groups, went, came, keys_of) for keys_of, groups in made.items()}
         return later
 
-    def _carried(
-        self, groups: Mapping[KeyT, Group], later: VmGroups, changed: Collection[str], keys_of: KeysOf[KeyT]
-    ) -> Mapping[KeyT, Group]:
-        went = [self.vms[uuid] for uuid in changed if uuid in self.vms]
-        came = [later.vms[uuid] for uuid in changed if uuid in later.vms]
-        joined, gone = _grouped(came, keys_of), {id(stored) for stored in went}
-        carried = dict(groups)
-        for key in {key for stored in (*went, *came) for key in keys_of(stored.value)}:
-            stayed = (stored for stored in groups.get(key, ()) if id(stored) not in gone)
-            group = (*stayed, *joined.get(key, ()))
-            if group:
-                carried[key] = tuple(sorted(group, key=_name)) if keys_of is _node else group
-            else:
-                carried.pop(key, None)
-        return carried
+    def _by(self, keys_of: KeysOf[KeyT]) -> Mapping[KeyT, Group]:
+        made = self._made.get(keys_of)
+        if made is None:
+            made = self._made[keys_of] = _grouped(self.vms.values(), keys_of)
+        return made
+
+
+def _carried(
+    groups: Mapping[KeyT, Group],
+    went: Sequence[Stored[VmRecord]],
+    came: Sequence[Stored[VmRecord]],
+    keys_of: KeysOf[KeyT],
+) -> Mapping[KeyT, Group]:
+    """The groups without those that went and with those that came."""
+    joined, gone = _grouped(came, keys_of), {id(stored) for stored in went}
+    carried = dict(groups)
+    for key in {key for stored in (*went, *came) for key in keys_of(stored.value)}:
+        stayed = (stored for stored in groups.get(key, ()) if id(stored) not in gone)
+        group = _in_order((*stayed, *joined.get(key, ())), keys_of)
+        if group:
+            carried[key] = group
+        else:
+            carried.pop(key, None)
+    return carried
 
 
 def _grouped(vms: Iterable[Stored[VmRecord]], keys_of: KeysOf[KeyT]) -> dict[KeyT, Group]:
@@ -98,7 +97,15 @@ def _grouped(vms: Iterable[Stored[VmRecord]], keys_of: KeysOf[KeyT]) -> dict[Key
     for stored in vms:
         for key in keys_of(stored.value):
             grouped.setdefault(key, []).append(stored)
-    return {key: tuple(group) for key, group in grouped.items()}
+    return {key: _in_order(group, keys_of) for key, group in grouped.items()}
+
+
+def _in_order(group: Iterable[Stored[VmRecord]], keys_of: KeysOf[Any]) -> Group:
+    return tuple(sorted(group, key=_name) if keys_of is _node else group)
+
+
+def _name(stored: Stored[VmRecord]) -> str:
+    return stored.value.name
 
 
 def _node(vm: VmRecord) -> Collection[str]:

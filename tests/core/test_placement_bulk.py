@@ -177,6 +177,26 @@ def test_in_short_a_vm_whose_selector_promises_nothing_is_placed_without_a_look_
     assert counting.shown == 1
 
 
+def test_in_short_a_filter_of_a_plugin_is_asked_as_often_as_one_by_one() -> None:
+    asked = list[str]()
+
+    class Noting(Odd):
+        def reject(
+            self, request: PlacementRequest, nodes: Sequence[NodeCapacity], settings: Settings
+        ) -> Mapping[str, str]:
+            asked.append(request.vm)
+            return super().reject(request, nodes, settings)
+
+    placer = Placer(GivenDrivers(SELECTORS, {**BUILT_IN.filters, "odd": FilterEntry("odd", "odd", Noting())}))
+    snapshot = a_snapshot([a_node("hv1"), a_node("hv2")])
+    requests = [a_request("web1"), a_request("web2")]
+    placer.place_many(requests, snapshot)
+    one_by_one = [*asked]
+    list(places_in_short(requests, snapshot, placer, placer.planner(snapshot)))
+    assert asked == [*one_by_one, *one_by_one]
+    assert one_by_one
+
+
 def test_a_decision_in_bulk_says_which_selector_and_why() -> None:
     snapshot = a_snapshot([a_node("hv1"), a_node("hv2", memory_mib=8192)])
     (decision,) = place_in_bulk([a_request("web1")], snapshot, Placer(BUILT_IN))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -96,9 +97,10 @@ class EmbeddedCluster:
             raise
 
     def down(self) -> None:
-        """Stop everything, the API first. Can be repeated."""
-        for name in sorted(self._processes):
-            self.stop(name)
+        """Stop everything, the API first. Can be repeated. Raises what one has raised once all have been stopped."""
+        with ExitStack() as stopping:
+            for name in sorted(self._processes, reverse=True):
+                stopping.callback(self.stop, name)
 
     def processes_left(self) -> tuple[ProcessIdentity, ...]:
         """What runs of a cluster with this root, whoever has started it; the oldest first."""
